@@ -24,6 +24,7 @@ from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Failed, Ready, Start
 from shake.process.role import Role
+from shake.process.site import HERE
 
 
 class EndSetup(NamedTuple):
@@ -68,10 +69,9 @@ class Hub:
         settings = Config(id="bench", target_address="mongodb://nowhere").as_settings()
         return Child(
             self.loop,
-            ROLE,
+            HERE.launch(ROLE, (end.arena,)),
             Start(role, settings),
             end,
-            (end.arena,),
             on_message=lambda message: self._receive(message, handle),
             on_exit=lambda how: sys.exit(f"{role} died: {how}"),
         )

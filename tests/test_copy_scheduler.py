@@ -45,8 +45,11 @@ class FarWriter(Far):
         self.numbers: list[int] = []
         self.guard = guard
 
-    def write(self, number: int, message: Any) -> None:
+    def of(self, number: int) -> FarWriter:
         self.numbers.append(number)
+        return self
+
+    def write(self, message: Any) -> None:
         self.guard.run(lambda: self.send(message))
 
 
@@ -95,7 +98,7 @@ class Stage:
         return self.far[worker].all(messages.LeaseSegment)
 
     def publish(self, message: messages.Page, worker: int = 0) -> None:
-        self.pool.received(self.pool.workers[worker], message)
+        self.pool.workers[worker].received(message)
 
     def store(self, table: int = 0) -> None:
         """The target acknowledges what the table's writer was sent and has not stored."""
@@ -104,7 +107,7 @@ class Stage:
 
     def end(self, lease: int) -> None:
         worker = next(w for w in self.pool.workers if lease in w.scanners)
-        self.pool.received(worker, messages.Idle(worker.scanners.index(lease)))
+        worker.received(messages.Idle(worker.scanners.index(lease)))
         self.dispatch.assign()
 
     def die(self, worker: Worker) -> None:

@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from shake.farm import roles
 from shake.farm import worker_messages as messages
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.loop import Loop
 from shake.process.messages import Log, Ready
 
-encode = roles.WORKER.sent.encode
+encode = messages.WORKER.sent.encode
 
 
 class Peer:
@@ -28,7 +27,7 @@ class Peer:
 
     def __init__(self, loop: Loop) -> None:
         ours, self.far = socket.socketpair()
-        self.channel = SupervisorChannel(ours, roles.WORKER)
+        self.channel = SupervisorChannel(ours, messages.WORKER)
         self.heard: list[Any] = []
         self.dead = 0
         loop.watch(self.channel, self)
@@ -171,7 +170,7 @@ def test_what_a_slow_peer_did_not_read_reaches_it_when_it_does() -> None:
     got: list[Any] = []
 
     def read() -> None:
-        received = ChildChannel(peer.far, roles.WORKER).receive()
+        received = ChildChannel(peer.far, messages.WORKER).receive()
         got.extend(next(received) for _ in sent)
 
     reader = threading.Thread(target=read)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shake.check.messages import CHECKER
-from shake.farm import roles, worker_messages
+from shake.farm import worker_messages, writer_messages
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Log, Report
 from shake.process.packing import Packing, unpacker
@@ -58,26 +58,26 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 PACKINGS: dict[str, Packing[Any]] = {
     "start": START,
-    "worker set-up": roles.WORKER.set_up,
-    "to worker": roles.WORKER.taken,
-    "from worker": roles.WORKER.sent,
-    "writer set-up": roles.WRITER.set_up,
-    "to writer": roles.WRITER.taken,
-    "from writer": roles.WRITER.sent,
+    "worker set-up": worker_messages.WORKER.set_up,
+    "to worker": worker_messages.WORKER.taken,
+    "from worker": worker_messages.WORKER.sent,
+    "writer set-up": writer_messages.WRITER.set_up,
+    "to writer": writer_messages.WRITER.taken,
+    "from writer": writer_messages.WRITER.sent,
     "check set-up": CHECKER.set_up,
     "to check": CHECKER.taken,
     "from check": CHECKER.sent,
 }
 EACH = [(packing, type_) for packing in PACKINGS.values() for type_ in packing.types]
 NAMES = [f"{name}: {one.__name__}" for name, packing in PACKINGS.items() for one in packing.types]
-ANY = st.one_of(*map(values, roles.WORKER.sent.types))
+ANY = st.one_of(*map(values, worker_messages.WORKER.sent.types))
 
 
 @contextlib.contextmanager
 def pair() -> Iterator[tuple[SupervisorChannel[Any, Any, Any], socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield SupervisorChannel(ours, roles.WORKER), theirs
+        yield SupervisorChannel(ours, worker_messages.WORKER), theirs
 
 
 @pytest.mark.parametrize(("packing", "type_"), EACH, ids=NAMES)
@@ -109,7 +109,7 @@ def received_to_the_end(channel: SupervisorChannel[Any, Any, Any]) -> list[Any]:
 def test_a_stream_that_is_cut_anywhere_gives_the_whole_messages_before(
     sent: list[Any], data: st.DataObject
 ) -> None:
-    parts = [roles.WORKER.sent.encode(message) for message in sent]
+    parts = [worker_messages.WORKER.sent.encode(message) for message in sent]
     stream = b"".join(parts)
     end = data.draw(st.integers(0, len(stream)))
     cut = data.draw(st.integers(0, end))
@@ -127,7 +127,7 @@ def test_a_stream_that_is_cut_anywhere_gives_the_whole_messages_before(
 def test_a_child_that_dies_with_orders_unread_has_its_messages_heard() -> None:
     with pair() as (channel, child):
         channel.send(Report())
-        child.sendall(roles.WORKER.sent.encode(worker_messages.Idle(1)))
+        child.sendall(worker_messages.WORKER.sent.encode(worker_messages.Idle(1)))
         child.close()  # with the order unread, which resets the connection
         assert received_to_the_end(channel) == [worker_messages.Idle(1)]
 
@@ -137,7 +137,7 @@ def test_sending_to_a_child_that_reads_nothing_never_waits_and_keeps_the_order()
         for number in range(100_000):
             channel.send(worker_messages.Free(number))
         assert channel.backlog > 0
-        received = ChildChannel(child, roles.WORKER).receive()
+        received = ChildChannel(child, worker_messages.WORKER).receive()
         reader = threading.Thread(
             target=lambda: seen.extend(next(received) for _ in range(100_000))
         )
@@ -163,7 +163,7 @@ def test_sending_to_a_dead_child_is_harmless_and_keeps_nothing() -> None:
 
 def test_threads_of_a_child_never_mix_their_messages() -> None:
     with pair() as (channel, child):
-        sender = ChildChannel(child, roles.WORKER)
+        sender = ChildChannel(child, worker_messages.WORKER)
 
         def talk(scanner: int) -> None:
             for number in range(500):
@@ -185,4 +185,4 @@ def test_a_child_reads_until_the_supervisor_is_gone() -> None:
     with pair() as (channel, child):
         channel.send(Report())
         channel.close()
-        assert list(ChildChannel(child, roles.WORKER).receive()) == [Report()]
+        assert list(ChildChannel(child, worker_messages.WORKER).receive()) == [Report()]

@@ -55,10 +55,9 @@ class Stage:
         self.heard: list[Any] = []
         self.child = Child(
             self.loop,
-            ROLE,
+            HERE.launch(ROLE, ()),
             Start("test child", config_of().as_settings()),
             Deed(do),
-            (),
             on_message=self.heard.append,
             on_exit=self.heard.append,
         )
@@ -303,7 +302,7 @@ def test_a_worker_that_dies_gives_its_leases_back_and_is_replaced(pool: Pool) ->
 def test_a_slot_that_is_not_stored_is_not_the_replacements_to_fill(pool: Pool) -> None:
     pool.ready(1)
     for slot in (0, 4):
-        pool.pool.received(pool.worker, worker_messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
+        pool.worker.received(worker_messages.Page(1, slot, 9, 1, True, None, 1, 0.5))
     assert pool.worker.status().slots_used == 2
     pool.kill()
     pool.ready(2)

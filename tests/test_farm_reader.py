@@ -16,7 +16,6 @@ import pytest
 
 from shake.clock import boot_clock
 from shake.config import Config
-from shake.farm import roles
 from shake.farm import worker_messages as messages
 from shake.process import arena
 from shake.process.channel import ChildChannel, SupervisorChannel
@@ -48,11 +47,11 @@ class Worker:
         self._heard: list[Any] = []
         self._leases = 0
         ours, theirs = socket.socketpair()
-        self._supervisor = SupervisorChannel(ours, roles.WORKER)
+        self._supervisor = SupervisorChannel(ours, messages.WORKER)
         self._descriptor = arena.create(SLOTS)
         settings = {"id": "t", "target.address": "mongodb://none", "qps.incr.batch_num": "1"}
         settings["incr.margin"] = str(MARGIN)
-        set_up = roles.WorkerSetup(
+        set_up = messages.WorkerSetup(
             number=0,
             endpoint=Endpoint(simulator.url, "eu-west-1"),
             credentials=Credentials("AKIA", "secret"),
@@ -61,7 +60,7 @@ class Worker:
             free=range(SLOTS),
         )
         config = Config.from_settings(settings | {"journal.path": str(folder)})
-        self._worker = worker.WorkerMain(ChildChannel(theirs, roles.WORKER), config, set_up)
+        self._worker = worker.WorkerMain(ChildChannel(theirs, messages.WORKER), config, set_up)
         self._thread = threading.Thread(
             target=self._worker.serve, args=(iter(self.sent.get, None),), daemon=True
         )

@@ -93,7 +93,7 @@ class World:
     # what happens each second
 
     def reads(self, worker: Worker) -> None:
-        self.pool.received(worker, Tip(1, 0.0))
+        worker.received(Tip(1, 0.0))
 
     def stores(self, worker: Worker) -> None:
         worker.busy.add(1)

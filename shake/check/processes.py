@@ -199,16 +199,15 @@ class CheckProcesses(Crew):
             ) from error
         for number, (process, ours) in enumerate(spawned, len(self._children)):
             channel = SupervisorChannel(ours, messages.CHECKER)
+            start = Start(f"check {self._config.id} {number + 1}", self._config.as_settings())
             self._children.append(
                 Child(
                     self._loop,
-                    messages.CHECKER,
-                    Start(f"check {self._config.id} {number + 1}", self._config.as_settings()),
+                    (process, channel),
+                    start,
                     messages.CheckSetup(self._endpoint, self._credentials(), self._repair),
-                    (),
                     on_message=partial(self._received, number),
                     on_exit=_died,
-                    launched=(process, channel),
                 )
             )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from shake.copy.scheduler import CopyScheduler
+from shake.copy.scheduler import CopyScheduler, CopyWriters
 from shake.copy.table import CopiedTable
-from shake.copy.writers import CopyWriters
 from shake.farm import writer_messages as messages
 from shake.farm.farm import Farm
 from shake.phase import Phase

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 from shake.copy.table import CopiedTable, SegmentLease
-from shake.copy.writers import CopyWriters
 from shake.errors import RunError
 from shake.farm import worker_messages, writer_messages
 from shake.farm.farm import Farm
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
+from shake.farm.writer import TableWriter
 from shake.process.supervised import MAX_CRASHES
+
+
+class CopyWriters:
+    """The writers of a table's copy: all of them insert, and the first carries out the orders.
+
+    ``start_another`` starts one of them, by the first one and its own number, from 2 on. It starts
+    with its first page, when the first writer has reported the collection.
+    """
+
+    def __init__(
+        self, first_writer: TableWriter, start_another: Callable[[TableWriter, int], TableWriter]
+    ) -> None:
+        self.first_writer = first_writer
+        self._start_another = start_another
+        self._by_number = {1: first_writer}
+
+    def __iter__(self) -> Iterator[TableWriter]:
+        return iter(self._by_number.values())
+
+    def of(self, number: int) -> TableWriter:
+        """The writer of this number, from 1 on."""
+        if number not in self._by_number:
+            self._by_number[number] = self._start_another(self.first_writer, number)
+        return self._by_number[number]
+
+    def end_others(self) -> None:
+        processes = [writer.process for writer in self if writer is not self.first_writer]
+        self._by_number = {1: self.first_writer}
+        for process in processes:
+            process.dismiss()
+        for process in processes:
+            process.reap()
+
+    def close(self) -> None:
+        self.end_others()
+        self.first_writer.close()
 
 
 class CopyScheduler:
@@ -107,7 +144,7 @@ class CopyScheduler:
                 raw_answer=message.raw_answer,
                 first=lease.part.awaits_first_page,
             )
-            self._writers[copy.number].write(lease.part.writer, write)
+            self._writers[copy.number].of(lease.part.writer).write(write)
             lease.part.awaits_first_page &= not message.complete
 
     def acknowledged(self, lease: SegmentLease, published: Published[worker_messages.Page]) -> None:

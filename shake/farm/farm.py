@@ -58,10 +58,7 @@ class TableTask(Task, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Farm:
-    """The parts of a run that copy and changes share.
-
-    ``source`` is asked for tables and streams, and has the source's clock.
-    """
+    """The parts that copy and changes share. ``source`` has the source's clock, too."""
 
     config: Config
     loop: Loop

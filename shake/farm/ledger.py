@@ -126,6 +126,11 @@ class Ledger:
         lease = self._leases.get(number)
         return lease if lease and lease.end is None else None
 
+    def report(self, message: OfLease) -> None:
+        """A worker reports on a lease; its job hears of it if the worker still holds it."""
+        if lease := self.held(message.lease):
+            lease.job.received(lease, message)
+
     def publish(self, lease: Lease[Table, Part, Content], slot: int, content: Content) -> None:
         """A worker has read more."""
         published = Published(next(self._numbers), lease, slot, content)

@@ -10,9 +10,8 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.farm import worker_messages as messages
 from shake.farm.ledger import Lease, Ledger
-from shake.farm.roles import WORKER, WorkerSetup
 from shake.farm.task import Task
-from shake.farm.worker_messages import FromWorker, ToWorker
+from shake.farm.worker_messages import WORKER, FromWorker, ToWorker, WorkerSetup
 from shake.process import arena
 from shake.process.loop import Loop
 from shake.process.site import HERE, Site
@@ -27,10 +26,7 @@ _PROGRESS = messages.Page, messages.Batch, messages.Tip, messages.ShardEnd
 
 
 class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
-    """A worker of the pool. It keeps its number and arena when its process is replaced.
-
-    It is the ``place``-th of its site.
-    """
+    """A worker, the ``place``-th of its site. Its next process has the same number and arena."""
 
     def __init__(
         self, pool: WorkerPool, number: int, site: Site, place: int, scanners: int, readers: int
@@ -72,16 +68,36 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         return set_up, (self.arena,)
 
     def received(self, message: FromWorker) -> None:
-        if isinstance(message, Bounds):  # by the clock of its machine, of which each has another
-            if (ahead := self.site.ahead) is None:
-                return
-            message = Bounds(message.low + ahead.least, message.high + ahead.most)
-        self._pool.received(self, message)
+        ledger, task = self._pool.ledger, self._pool.task
+        self.reports += isinstance(message, _PROGRESS)
+        match message:
+            case messages.Page() | messages.Batch():
+                self.crashes_in_a_row = 0
+                if message.slot >= 0:
+                    self.busy.add(message.slot)
+                ledger.report(message)
+            case messages.Tip() | messages.Journaled() | messages.JournalFull():
+                ledger.report(message)
+            case messages.ShardEnd() | messages.ShardGap():
+                self.shards.discard(message.lease)
+                ledger.report(message)
+            case messages.Idle(scanner):
+                number, self.scanners[scanner] = self.scanners[scanner], None
+                if number is not None and (lease := ledger.held(number)):
+                    ledger.end(lease)
+                task.from_worker(self.number, message)
+            case Bounds(low, high):  # by the clock of its machine, of which each has another
+                if (ahead := self.site.ahead) is not None:
+                    bounds = Bounds(low + ahead.least, high + ahead.most)
+                    task.from_worker(self.number, bounds)
+            case _:
+                task.from_worker(self.number, message)
 
     def lost(self) -> None:
         self.scanners = [None] * len(self.scanners)
         self.shards.clear()
-        self._pool.lost(self)
+        self._pool.ledger.lose(self.number)
+        self._pool.task.worker_crashed(self.number)
 
     def fail(self, error: RunError) -> None:
         self._pool.task.fail_at(self.site, error)
@@ -170,10 +186,7 @@ class WorkerPool:
         worker.send(lease)
 
     def idle_reader(self, site: Site) -> Worker | None:
-        """The worker of a site that reads the fewest shards, if it can read more.
-
-        None during a pause.
-        """
+        """A site's worker that reads the fewest shards; None if all are busy, or in a pause."""
         if self.paused:
             return None
         candidates = [w for w in self.at[site] if w.usable and len(w.shards) < w.readers]
@@ -271,32 +284,3 @@ class WorkerPool:
         for worker in self.workers:
             worker.reap()
             worker.site.close_arena(worker.arena)
-
-    def received(self, worker: Worker, message: FromWorker) -> None:
-        worker.reports += isinstance(message, _PROGRESS)
-        match message:
-            case messages.Page() | messages.Batch():
-                worker.crashes_in_a_row = 0
-                if message.slot >= 0:
-                    worker.busy.add(message.slot)
-                self._of_lease(message)
-            case messages.Tip() | messages.Journaled() | messages.JournalFull():
-                self._of_lease(message)
-            case messages.ShardEnd() | messages.ShardGap():
-                worker.shards.discard(message.lease)
-                self._of_lease(message)
-            case messages.Idle(scanner):
-                number, worker.scanners[scanner] = worker.scanners[scanner], None
-                if number is not None and (lease := self.ledger.held(number)):
-                    self.ledger.end(lease)
-                self.task.from_worker(worker.number, message)
-            case _:
-                self.task.from_worker(worker.number, message)
-
-    def _of_lease(self, message: messages.OfLease) -> None:
-        if lease := self.ledger.held(message.lease):
-            lease.job.received(lease, message)
-
-    def lost(self, worker: Worker) -> None:
-        self.ledger.lose(worker.number)
-        self.task.worker_crashed(worker.number)

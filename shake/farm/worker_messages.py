@@ -1,20 +1,33 @@
-"""The messages of workers.
-
-Item data never goes this way: a page is named by its slot.
-"""
+"""The messages of workers. Item data never goes this way: a page is named by its slot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild, Report
+from shake.process.role import Role
 from shake.schema import Keys
 from shake.source.clock import Bounds
-from shake.source.endpoint import Credentials
+from shake.source.endpoint import Credentials, Endpoint
 from shake.stream.shard import NO_ITERATOR, TipIterator
 
 # ---- supervisor to worker
+
+
+class WorkerSetup(NamedTuple):
+    """The second message: of the source, and of the worker's place in the pool.
+
+    ``arena`` is a descriptor. ``free`` are the slots that hold nothing of an earlier process.
+    """
+
+    number: int
+    endpoint: Endpoint
+    credentials: Credentials
+    arena: int
+    scanners: int
+    free: Sequence[int]
 
 
 class Drain(NamedTuple):
@@ -212,10 +225,7 @@ class JournalFull(NamedTuple):
 
 
 class ShardEnd(NamedTuple):
-    """A lease has ended: at the end of the shard, or (``over`` False) before.
-
-    ``iterator`` reads on from there.
-    """
+    """A lease has ended, ``over`` at the shard's end; else ``iterator`` reads on from there."""
 
     lease: int
     over: bool
@@ -247,15 +257,17 @@ class ClockSetBack(NamedTuple):
     """An answer of the source shows that its clock was set back."""
 
 
-# ---- what the role takes and sends
+# ---- the role
 
 ToScanner: TypeAlias = OpenTable | LeaseSegment | Permit | Revoke
 ToReader: TypeAlias = OpenStream | LeaseShard | EndLease
 ToWorker: TypeAlias = ToScanner | ToReader | PollQuickly | Credentials | Free | Drain | Report
-#: Each of these has the number of the lease that it is about.
-FromReader: TypeAlias = Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap
-#: What a worker reports on a lease that it holds.
-OfLease: TypeAlias = Page | FromReader
+#: What a worker reports on a lease that it holds, each with the lease's number.
+OfLease: TypeAlias = Page | Batch | Tip | Journaled | JournalFull | ShardEnd | ShardGap
 #: What it reports of itself, or of a table.
 OfWorker: TypeAlias = FromChild | Idle | Want | Bounds | ClockSetBack | ReadRetried
 FromWorker: TypeAlias = OfWorker | OfLease
+WORKER = Role[WorkerSetup, ToWorker, FromWorker](
+    "shake.worker.process", WorkerSetup, ToWorker, FromWorker
+)
+WorkerChannel: TypeAlias = ChildChannel[WorkerSetup, ToWorker, FromWorker]

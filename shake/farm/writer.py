@@ -9,9 +9,8 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.farm import writer_messages as messages
 from shake.farm.ledger import Ledger
-from shake.farm.roles import WRITER, WriterSetup, writer_name
 from shake.farm.task import Task
-from shake.farm.writer_messages import FromWriter, OfWriter, ToWriter
+from shake.farm.writer_messages import WRITER, FromWriter, OfWriter, ToWriter, WriterSetup
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.process.site import HERE, Site
@@ -70,7 +69,8 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 
     @property
     def name(self) -> str:
-        return writer_name(self._number, [writer.namespace for writer in self.writers.values()])
+        namespaces = [writer.namespace for writer in self.writers.values()]
+        return messages.writer_name(self._number, namespaces)
 
     def open(self, writer: TableWriter) -> None:
         """Also write this collection; the first one starts the process."""

@@ -1,7 +1,4 @@
-"""The messages of writers.
-
-Item data never goes this way: a page is named by its slot.
-"""
+"""The messages of writers. Item data never goes this way: a page is named by its slot."""
 
 from __future__ import annotations
 
@@ -10,11 +7,28 @@ from typing import NamedTuple, TypeAlias
 
 from shake.checkpoint.kept import Tally
 from shake.farm.worker_messages import NO_RAW_ANSWER, RawAnswer
+from shake.process.channel import ChildChannel
 from shake.process.messages import FromChild, Report
+from shake.process.role import Role
 from shake.schema import Table
+from shake.status.figures import in_short
 from shake.targets.contract import CopyRun, Location, OnExisting
 
 # ---- supervisor to writer; ``table`` is the number of the table whose collection is written
+
+
+class WriterSetup(NamedTuple):
+    """The second message: of the process's right to write.
+
+    ``number`` is 1, or a higher one of the further writers of a collection. ``process`` numbers its
+    commands: see targets.contract.Fence. ``until``: see WriteUntil. ``arenas`` are the descriptors
+    of all workers' memory.
+    """
+
+    number: int
+    process: int
+    until: float
+    arenas: tuple[int, ...]
 
 
 class OpenCollection(NamedTuple):
@@ -48,10 +62,7 @@ class Prepare(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """Take over what earlier runs have filled; delete ranges of ``_id``, [from, to), from it.
-
-    ``collection_uuid`` is its UUID.
-    """
+    """Take over what earlier runs have filled; delete ranges of ``_id``, [from, to), from it."""
 
     table: int
     collection_uuid: str
@@ -76,10 +87,7 @@ class Publish(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Store a slot, of a segment.
-
-    ``first``: it is of the first page of a lease, some of which another writer can have stored.
-    """
+    """Store a slot. ``first``: of a lease's first page, which others can have stored in part."""
 
     table: int
     publication: int
@@ -104,10 +112,7 @@ class Apply(NamedTuple):
 
 
 class BuildIndexes(NamedTuple):
-    """All data is in: make sure that so many documents are there, and build the indexes.
-
-    ``segments``: see Writer.build_indexes.
-    """
+    """Make sure that so many documents are there; build indexes: see Writer.build_indexes."""
 
     table: int
     documents: int
@@ -195,7 +200,7 @@ class WriteRetried(NamedTuple):
     reason: str
 
 
-# ---- what the role takes and sends
+# ---- the role
 
 #: What a writer does in the order of its orders, each answered by Done.
 Order: TypeAlias = Prepare | Resume | DeleteRanges | BuildIndexes | Publish
@@ -205,3 +210,12 @@ ToWriter: TypeAlias = OpenCollection | Order | Aside | Write | Apply | WriteUnti
 #: What a writer reports that acknowledges nothing.
 OfWriter: TypeAlias = FromChild | Done | Building | Kept | WriteRetried
 FromWriter: TypeAlias = OfWriter | Wrote | Applied
+WRITER = Role[WriterSetup, ToWriter, FromWriter](
+    "shake.worker.writer", WriterSetup, ToWriter, FromWriter
+)
+WriterChannel: TypeAlias = ChildChannel[WriterSetup, ToWriter, FromWriter]
+
+
+def writer_name(number: int, namespaces: list[str]) -> str:
+    """``writer a.b``, ``writer 2 of a.b``, ``writer a.b and 3 more``."""
+    return f"writer {f'{number} of ' if number > 1 else ''}{in_short(namespaces)}"

@@ -12,13 +12,14 @@ from collections.abc import Callable
 import psutil
 
 from shake.clock import boot_clock
-from shake.farm.roles import WORKER, WRITER
-from shake.farm.writer_messages import WriteUntil
+from shake.farm.worker_messages import WORKER
+from shake.farm.writer_messages import WRITER, WriteUntil
 from shake.nodes import messages
 from shake.nodes.connection import MessageStream
 from shake.nodes.membership import GRANT
 from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
 from shake.process import arena
+from shake.process.channel import NearEnd
 from shake.process.child import EXIT_SECONDS
 from shake.process.loop import Loop
 from shake.process.spawn import spawn
@@ -32,68 +33,29 @@ LEAVE_SECONDS = 10.0
 #: Seconds that the head has from the begin of an epoch to its first grant, before which no child
 #: can write: other nodes can take that long to begin.
 _BEGIN_PATIENCE = 3 * GRANT
-_CHUNK = 64 * 1024
 #: What a head can have started.
 _MODULES = (WORKER.module, WRITER.module)
 
 
-class _Child:
+class _Child(NearEnd):
     """A child of the node: Channel and Peer of the loop, which sees only bytes of it."""
 
     def __init__(self, agent: Agent, order: messages.StartChild) -> None:
         self.number = order.child
         self.writes = order.module == WRITER.module
-        self.process, self._socket = spawn(order.module, descriptors=order.descriptors)
-        self._socket.setblocking(False)
-        self.on_backlog: Callable[[], None] = lambda: None
+        self.process, connection = spawn(order.module, descriptors=order.descriptors)
+        super().__init__(connection)
         self._agent = agent
-        self._outgoing = bytearray()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    @property
-    def backlog(self) -> int:
-        return len(self._outgoing)
-
-    def write(self, data: bytes) -> None:
-        waits = bool(self._outgoing)
-        self._outgoing += data
-        if not waits:
-            self.flush()
-            if self._outgoing:
-                self.on_backlog()
-
-    def flush(self) -> None:
-        while self._outgoing and (sent := self._send()):
-            del self._outgoing[:sent]
-
-    def _send(self) -> int:
-        try:
-            return self._socket.send(self._outgoing)
-        except BlockingIOError:
-            return 0
-        except OSError:  # it has exited, which ``read`` notices
-            return len(self._outgoing)
 
     def read(self) -> bool:
-        try:
-            data = self._socket.recv(_CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            data = b""
-        if data:
+        if data := self.read_data():
             self._agent.post(messages.FromChild(self.number, data))
-        return bool(data)
+        return data != b""
 
     def disconnected(self) -> None:
         self.process.kill()
-        self._socket.close()
+        self.close()
         self._agent.ended(self)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Agent:

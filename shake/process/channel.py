@@ -14,6 +14,7 @@ from shake.process.role import START, Role, Sent, SetUp, Taken
 if TYPE_CHECKING:
     from shake.process.loop import Loop, Peer
 
+#: At least a whole record of TLS: see shake.nodes.link.TlsSocket.
 _CHUNK = 64 * 1024
 
 
@@ -53,42 +54,27 @@ class ChildChannel(Generic[SetUp, Taken, Sent]):
             yield from incoming
 
 
-class SupervisorChannel(Generic[SetUp, Taken, Sent]):
-    """The supervisor's end: what a slow child has not read yet waits here, not in the loop.
+class NearEnd:
+    """One end of a connection, in a loop: what the far end has not read yet waits here.
 
-    ``on_backlog`` is called when something begins to wait; ``flush`` when the child reads again.
+    ``on_backlog`` is called when something begins to wait; ``flush`` when the far end reads again.
     """
 
-    def __init__(self, connection: socket.socket, role: Role[SetUp, Taken, Sent]) -> None:
-        connection.setblocking(False)
+    def __init__(self, stream: socket.socket) -> None:
+        stream.setblocking(False)
         self.on_backlog: Callable[[], None] = lambda: None
-        self._socket = connection
-        self._role = role
-        self._unpacker = unpacker()
+        self._stream = stream
         self._outgoing = bytearray()
 
-    def attach(self, loop: Loop, peer: Peer) -> None:
-        """Have the loop watch the socket for ``peer``."""
-        loop.watch(self, peer)
-
-    def detach(self, loop: Loop) -> None:
-        loop.forget(self)
-
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._stream.fileno()
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait for the child to read."""
+        """Bytes that wait for the far end to read."""
         return len(self._outgoing)
 
-    def begin(self, start: Start, set_up: SetUp) -> None:
-        self._post(START.encode(start) + self._role.set_up.encode(set_up))
-
-    def send(self, message: Ping | Taken) -> None:
-        self._post(self._role.taken.encode(message))
-
-    def _post(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         if self._outgoing:
             self._outgoing += data
         elif (sent := self._send(data)) < len(data):
@@ -101,13 +87,47 @@ class SupervisorChannel(Generic[SetUp, Taken, Sent]):
             del self._outgoing[:sent]
 
     def _send(self, data: bytes | bytearray) -> int:
-        """How much the socket took. A closed socket takes all: ``receive`` notices that."""
+        """How much the socket took. A closed socket takes all: ``read_data`` notices that."""
         try:
-            return self._socket.send(data)
+            return self._stream.send(data)
         except BlockingIOError:
             return 0
         except OSError:
             return len(data)
+
+    def read_data(self) -> bytes | None:
+        """What has come; None where nothing has, empty where the far end is closed."""
+        try:
+            return self._stream.recv(_CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class SupervisorChannel(NearEnd, Generic[SetUp, Taken, Sent]):
+    """The supervisor's end."""
+
+    def __init__(self, connection: socket.socket, role: Role[SetUp, Taken, Sent]) -> None:
+        super().__init__(connection)
+        self._role = role
+        self._unpacker = unpacker()
+
+    def attach(self, loop: Loop, peer: Peer) -> None:
+        """Have the loop watch the socket for ``peer``."""
+        loop.watch(self, peer)
+
+    def detach(self, loop: Loop) -> None:
+        loop.forget(self)
+
+    def begin(self, start: Start, set_up: SetUp) -> None:
+        self.write(START.encode(start) + self._role.set_up.encode(set_up))
+
+    def send(self, message: Ping | Taken) -> None:
+        self.write(self._role.taken.encode(message))
 
     def receive(self) -> tuple[list[Pong | FromChild | Sent], bool]:
         """Messages that are there, and whether the child is still at the other end.
@@ -115,14 +135,7 @@ class SupervisorChannel(Generic[SetUp, Taken, Sent]):
         Call it when there is something to read, and again as long as there is: what a child sent
         whole before it exited still counts; a message cut by its exit does not.
         """
-        try:
-            data = self._socket.recv(_CHUNK)
-        except BlockingIOError:
+        if (data := self.read_data()) is None:
             return [], True
-        except OSError:
-            data = b""
         self._unpacker.feed(data)
         return [self._role.sent.decode(packed) for packed in self._unpacker], bool(data)
-
-    def close(self) -> None:
-        self._socket.close()

@@ -12,8 +12,8 @@ from shake.process.alike import Process
 from shake.process.heartbeat import Heartbeat, Liveness
 from shake.process.loop import Loop
 from shake.process.messages import FromChild, Ping, Pong, Silent, Start
-from shake.process.role import Role, Sent, SetUp, Taken
-from shake.process.site import HERE, ChildConnection, Site
+from shake.process.role import Sent, SetUp, Taken
+from shake.process.site import ChildConnection
 
 #: Seconds that a dismissed child has to end by itself.
 EXIT_SECONDS = 2.0
@@ -24,24 +24,19 @@ class Child(Generic[SetUp, Taken, Sent]):
 
     It is pinged every few seconds. While it does not answer, ``on_message`` receives Silent; then
     it is killed, and ``on_exit`` is called as for any other exit. Before that, and when it
-    answers again, ``on_message`` receives that each Silent is over. ``launched`` is the process,
-    where it runs already; else it is started at the ``site``. Raises OSError where the machine has
-    no room for it.
+    answers again, ``on_message`` receives that each Silent is over. ``launched``: see Site.launch.
     """
 
     def __init__(
         self,
         loop: Loop,
-        role: Role[SetUp, Taken, Sent],
+        launched: tuple[Process, ChildConnection[SetUp, Taken, Sent]],
         start: Start,
         set_up: SetUp,
-        descriptors: tuple[int, ...],
         on_message: Callable[[FromChild | Sent], None],
         on_exit: Callable[[str], None],
-        launched: tuple[Process, ChildConnection[SetUp, Taken, Sent]] | None = None,
-        site: Site = HERE,
     ) -> None:
-        self._process, self.channel = launched or site.launch(role, descriptors)
+        self._process, self.channel = launched
         self._loop = loop
         self._name = start.name
         self._on_message = on_message

@@ -8,13 +8,13 @@ import threading
 import traceback
 from contextlib import suppress
 
-import psutil
-
 from shake.process.messages import Diagnosis
 
 
 def diagnose(role: str, queue: str = "") -> Diagnosis:
     """The report of the process that calls this."""
+    import psutil  # here: it costs every start of a child what few will ever look at
+
     rss, cpu = 0, 0.0
     with suppress(psutil.Error, OSError):  # where /proc does not show it
         me = psutil.Process()

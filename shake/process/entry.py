@@ -20,7 +20,7 @@ from shake.config import Config
 from shake.errors import RefusedError, ShakeError, SourceError, Stopped
 from shake.process import heartbeat
 from shake.process.channel import ChildChannel
-from shake.process.messages import Diagnosis, Failed, Log
+from shake.process.messages import Failed, Log
 from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.ulimits import shortage
 
@@ -114,11 +114,3 @@ def _tell(channel: LogChannel, text: str, *, of_machine: bool) -> None:
         channel.send(Failed(text, traceback.format_exc(), of_machine))
     except OSError:
         os._exit(0)  # the supervisor is gone, or has had an error before this one
-
-
-def diagnosis(role: str, queue: str) -> Diagnosis:
-    """What this process is doing, for the diagnostics page."""
-    # Imported when asked for: it costs every start of a child what few will ever look at.
-    from shake.process.diagnosis import diagnose
-
-    return diagnose(role, queue)

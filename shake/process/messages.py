@@ -40,10 +40,7 @@ class Ready(NamedTuple):
 
 
 class Silent(NamedTuple):
-    """A child does not answer: Child makes this message in its place.
-
-    ``answers_again``: it answers again, or it is gone.
-    """
+    """Child makes this where its process does not answer, or ``answers_again``, or is gone."""
 
     text: str
     answers_again: bool = False

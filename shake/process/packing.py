@@ -36,10 +36,7 @@ def unpacker() -> msgpack.Unpacker:
 
 
 class Packing(Generic[M]):
-    """Packs messages of the given types as (number of the type, fields ...), by msgpack.
-
-    ``encode`` is for one thread at a time.
-    """
+    """Packs messages as (number of the type, fields ...). One thread encodes at a time."""
 
     def __init__(self, types: Iterable[Any]) -> None:
         self.types = tuple(dict.fromkeys(types))

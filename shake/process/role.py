@@ -16,10 +16,7 @@ START = Packing[Start]((Start,))
 
 
 class Role(Generic[SetUp, Taken, Sent]):
-    """A kind of child. ``Taken`` and ``Sent`` are the unions of its messages.
-
-    The messages of any child are added to them.
-    """
+    """A kind of child. ``Taken`` and ``Sent`` are its own messages, beside those of any child."""
 
     def __init__(self, module: str, set_up: type[SetUp], taken: object, sent: object) -> None:
         self.module = module

@@ -70,13 +70,12 @@ class SupervisedChild(ABC, Generic[SetUp, Taken, Sent]):
         return self.child.pid if self.child else 0
 
     def start(self) -> None:
-        loop, role, (set_up, descriptors) = self._loop, self._role, self.set_up()
+        set_up, descriptors = self.set_up()
         start = Start(self.name, self._config.as_settings())
         received = self._from_node if self.site.node else self.received
         try:
-            self.child = Child(
-                loop, role, start, set_up, descriptors, received, self._exited, site=self.site
-            )
+            launched = self.site.launch(self._role, descriptors)
+            self.child = Child(self._loop, launched, start, set_up, received, self._exited)
         except OSError as error:
             self._exited(f"it cannot be started: {shortage(error) or error.strerror}")
 

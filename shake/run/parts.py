@@ -15,9 +15,8 @@ from shake.clock import boot_clock
 from shake.config import Config
 from shake.control.desk import Desk
 from shake.copy.phases import CopyPhases
-from shake.copy.scheduler import CopyScheduler
+from shake.copy.scheduler import CopyScheduler, CopyWriters
 from shake.copy.table import CopiedTable
-from shake.copy.writers import CopyWriters
 from shake.farm.checkpointer import Checkpointer
 from shake.farm.farm import Farm, TableTask
 from shake.farm.pool import WorkerPool

@@ -6,7 +6,6 @@ from shake import codec
 from shake.errors import Stopped
 from shake.farm import worker_messages as messages
 from shake.stream.journal import entries
-from shake.worker.raw_answer import put_beside, room_beside
 from shake.worker.shard_reader import Reader
 
 
@@ -38,26 +37,27 @@ class ApplyingReader(Reader):
         if self._left_out(page):  # only the position moves on
             self._skip(page)
         else:
-            self._publish(page, body[:-1] if self._stream.options.rejects else None)
+            self._publish(page, body[:-1] if self._stream.options.rejects else body[:0])
 
     def _tip(self, moment: float) -> None:
         self._send(messages.Tip(self._lease.lease, moment))
 
-    def _publish(self, page: codec.ChangePage, kept: memoryview | None) -> None:
+    def _publish(self, page: codec.ChangePage, kept: memoryview) -> None:
         """Statements into as many slots as they need; the position goes with the last one.
 
-        ``kept`` is the answer, where bad items are to be kept.
+        ``kept`` is the answer where bad items are to be kept, else empty.
         """
         while True:
-            slot = self._slots.take(self._stream.number, self._lease.lease, self._leaving)
+            slot = self._slots.take(self._lease.table, self._lease.lease, self._leaving)
             out = self._arena.slot(slot)
             try:
-                statement_sizes = list(page.fill(room_beside(out, kept)))
+                statement_sizes = list(page.fill(out[: len(out) - len(kept)]))
             except codec.CorruptPage:
                 self._slots.give(slot)
                 raise
             used = sum(size for size, _ in statement_sizes)
-            raw_answer = put_beside(out, used, kept, page.take_rejects())
+            out[used : used + len(kept)] = kept
+            raw_answer = messages.RawAnswer(len(kept), page.take_rejects())
             if page.done:
                 break
             self._send(

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 
 from shake.config import Config
-from shake.farm import roles
 from shake.farm import worker_messages as messages
 from shake.process.arena import Arena, Slots
 from shake.source.client import Retry
@@ -19,7 +18,7 @@ class WorkerContext:
     """Made once in a process. ``slots`` are those of the shard readers."""
 
     def __init__(
-        self, channel: roles.WorkerChannel, config: Config, set_up: roles.WorkerSetup
+        self, channel: messages.WorkerChannel, config: Config, set_up: messages.WorkerSetup
     ) -> None:
         self.channel = channel
         self.config = config

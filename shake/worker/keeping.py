@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 from shake import codec
 from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
-from shake.checkpoint.store import Store
 from shake.clock import boot_clock
 from shake.codec import bad_items
 from shake.codec.bad_items import UnstoredItem
@@ -58,24 +57,6 @@ class Keeper:
         self._report = report
         self._index: KeptIndex | None = None
         self._lock = threading.Lock()
-
-    @classmethod
-    def of(
-        cls,
-        config: Config,
-        opened: messages.OpenCollection,
-        store: Callable[[], Store],
-        wait: Callable[[], None],
-        report: Callable[[messages.Kept], None],
-    ) -> Keeper | None:
-        """The keeper of a table; None where nothing is kept, or is to be kept.
-
-        ``store`` gives the checkpoint store. ``wait`` is called before each try to use it.
-        """
-        if config.bad_items == "stop" and not opened.kept:
-            return None
-        kept = KeptItems(store(), opened.description.name, writes=True, wait=wait)
-        return cls(config, opened, kept, report)
 
     @property
     def counted(self) -> int:
@@ -127,10 +108,7 @@ class Keeper:
         return skipped
 
     def _left_out(self, writer: Writer, found: set[str], changes: Changes) -> set[str]:
-        """Which of these were not stored: a MODIFY of an item that the target lacks was left out.
-
-        See ``increase.executor.upsert``.
-        """
+        """Which were not stored: a MODIFY of what the target lacks (increase.executor.upsert)."""
         updates = Changes(changes.updates, memoryview(b""), memoryview(b""))
         modified = found & self._known().in_changes(updates)
         keys = {one.id: json.loads(one.key) for one in self._kept.items() if one.id in modified}

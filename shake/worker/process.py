@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from shake import codec
 from shake.config import Config
-from shake.farm import roles
 from shake.farm import worker_messages as messages
 from shake.process import entry as child
 from shake.process.arena import SLOTS_PER_SCANNER
+from shake.process.diagnosis import diagnose
 from shake.process.messages import Ready, Report, unhandled
 from shake.source.endpoint import Credentials
 from shake.source.scan import ScanPlan
@@ -24,7 +24,7 @@ class WorkerMain:
     """The child's main thread: passes messages to the threads of scanners and shard readers."""
 
     def __init__(
-        self, channel: roles.WorkerChannel, config: Config, set_up: roles.WorkerSetup
+        self, channel: messages.WorkerChannel, config: Config, set_up: messages.WorkerSetup
     ) -> None:
         self._config = config
         self._role = f"worker {set_up.number}"
@@ -77,7 +77,7 @@ class WorkerMain:
                         reader.ended.set()
                     self._context.slots.wake()
                 case Report():
-                    self._send(child.diagnosis(self._role, self._queues()))
+                    self._send(diagnose(self._role, self._queues()))
                 case _:
                     unhandled(message)
 
@@ -91,8 +91,6 @@ class WorkerMain:
     def _open(self, message: messages.OpenTable) -> None:
         config = self._config
         self._tables[message.table] = ScannedTable(
-            number=message.table,
-            name=message.name,
             plan=ScanPlan(
                 table=message.name,
                 total_segments=message.segments,
@@ -118,9 +116,8 @@ class WorkerMain:
         if opened := self._streams.get(message.table):
             opened.options, opened.since = options, message.since  # for what is read from now on
         else:
-            self._streams[message.table] = FollowedStream(
-                message.table, message.name, message.arn, message.since, options
-            )
+            stream = FollowedStream(message.name, message.arn, message.since, options)
+            self._streams[message.table] = stream
 
     def _read(self, lease: messages.LeaseShard) -> None:
         self._readers = {n: reader for n, reader in self._readers.items() if reader.is_alive()}
@@ -136,4 +133,4 @@ class WorkerMain:
 
 
 if __name__ == "__main__":
-    child.main(roles.WORKER, WorkerMain)
+    child.main(messages.WORKER, WorkerMain)

@@ -18,15 +18,12 @@ from shake.source.contract import Pending, WorkerSource
 from shake.source.scan import ScanPlan
 from shake.stream import suspicion
 from shake.worker.context import WorkerContext
-from shake.worker.raw_answer import put_beside, room_beside
 
 
 @dataclass(slots=True)
 class ScannedTable:
     """A table as a worker needs it."""
 
-    number: int
-    name: str
     plan: ScanPlan
     options: codec.Options
     stamp: int
@@ -91,6 +88,9 @@ class Scanner(threading.Thread):
     current page. So waiting for the network and transcoding overlap, in one thread.
     """
 
+    _lease: messages.LeaseSegment
+    _table: ScannedTable
+
     def __init__(self, context: WorkerContext, number: int) -> None:
         super().__init__(name=f"scanner-{number}", daemon=True)
         self.number = number
@@ -111,34 +111,32 @@ class Scanner(threading.Thread):
         with child.guarded(self._context.channel):
             while True:
                 self.state = "idle"
-                lease, table = self.leases.get()
-                self.state = f"segment {lease.segment} of {table.name}"
-                self._context.reads(table.number, table.allowance.take)
+                self._lease, self._table = self.leases.get()
+                self.state = f"segment {self._lease.segment} of {self._table.plan.table}"
+                self._context.reads(self._lease.table, self._table.allowance.take)
                 try:
-                    self._scan(lease, table)
+                    self._scan()
                 except ItemError as error:
-                    raise error.of_table(table.name) from error
+                    raise error.of_table(self._table.plan.table) from error
                 except Stopped:
                     pass
                 self._send(messages.Idle(self.number))
 
-    def _scan(self, lease: messages.LeaseSegment, table: ScannedTable) -> None:
-        documents, corrupt = lease.documents, 0  # answers in a row
-        start = lease.start
-        coming = self._ask(lease, table, start)
+    def _scan(self) -> None:
+        documents, corrupt = self._lease.documents, 0  # answers in a row
+        start = self._lease.start
+        coming = self._ask(start)
         while True:
-            body = self._answer(coming, lease, table, start)
+            body = self._answer(coming, start)
             early = codec.next_start(body)
-            ahead = self._ask_early(lease, table, early) if early else None
+            ahead = self._ask_early(early) if early else None
             try:
-                page = self._publish(lease, table, body, documents)
+                page = self._publish(body, documents)
                 corrupt, start = 0, page.last_key
                 documents += page.count
             except codec.CorruptPage as error:
                 corrupt += 1
-                self._send(
-                    messages.ReadRetried(table.number, False, corrupt, str(error), scan=True)
-                )
+                self._report_retry(corrupt, error)
                 self._source.pause(corrupt)
             over = self._cut or self._context.stop.is_set() or (start is None and not corrupt)
             if ahead and (over or start != early):
@@ -146,15 +144,9 @@ class Scanner(threading.Thread):
                 ahead = None
             if over:
                 return
-            coming = ahead or self._ask(lease, table, start)
+            coming = ahead or self._ask(start)
 
-    def _answer(
-        self,
-        coming: Pending,
-        lease: messages.LeaseSegment,
-        table: ScannedTable,
-        start: bytes | None,
-    ) -> memoryview:
+    def _answer(self, coming: Pending, start: bytes | None) -> memoryview:
         """The answer for the page at ``start``. One that there is no such table is asked again."""
         for missing in range(1, suspicion.START.answers):
             try:
@@ -162,68 +154,58 @@ class Scanner(threading.Thread):
             except SourceError as error:
                 if error.code != NOT_FOUND:
                     raise
-                self._send(
-                    messages.ReadRetried(table.number, False, missing, str(error), scan=True)
-                )
+                self._report_retry(missing, error)
             self._context.stop.wait(suspicion.START.every)
-            coming = self._ask(lease, table, start)
+            coming = self._ask(start)
         return coming.result()
 
-    def _ask(
-        self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes | None
-    ) -> Pending:
+    def _report_retry(self, tries: int, error: Exception) -> None:
+        table = self._lease.table
+        self._send(messages.ReadRetried(table, False, tries, str(error), scan=True))
+
+    def _ask(self, start: bytes | None) -> Pending:
         """Send for the page at ``start``, as soon as a call is permitted."""
-        table.allowance.take()
-        return self._begin(lease, table, start)
+        self._table.allowance.take()
+        return self._begin(start)
 
-    def _ask_early(
-        self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes
-    ) -> Pending | None:
+    def _ask_early(self, start: bytes) -> Pending | None:
         """Send for it if that is permitted now: the page at hand must not wait for a permit."""
-        permitted = not self._context.stop.is_set() and table.allowance.take_at_once()
-        return self._begin(lease, table, start) if permitted else None
+        permitted = not self._context.stop.is_set() and self._table.allowance.take_at_once()
+        return self._begin(start) if permitted else None
 
-    def _begin(
-        self, lease: messages.LeaseSegment, table: ScannedTable, start: bytes | None
-    ) -> Pending:
-        return self._source.scan(table.plan, lease.segment, start, self._buffer)
+    def _begin(self, start: bytes | None) -> Pending:
+        return self._source.scan(self._table.plan, self._lease.segment, start, self._buffer)
 
-    def _publish(
-        self,
-        lease: messages.LeaseSegment,
-        table: ScannedTable,
-        body: memoryview,
-        number: int,
-    ) -> codec.ScanPage:
+    def _publish(self, body: memoryview, number: int) -> codec.ScanPage:
         """Transcode a page into as many slots as it needs; its position goes with the last.
 
         Raises CorruptPage; ``_cut`` says then whether some slots of it are published already, which
         the supervisor takes back when the lease ends.
         """
-        page = codec.scan_page(body, table.options)
-        kept = body[:-1] if table.options.rejects else None
-        prefix = segment_prefix(table.stamp, lease.segment)
+        lease, options = self._lease.lease, self._table.options
+        page = codec.scan_page(body, options)
+        kept = body[:-1] if options.rejects else body[:0]  # the answer, for bad items
+        prefix = segment_prefix(self._table.stamp, self._lease.segment)
         self._cut = False
         while True:
             slot = self.free.get()
             self._arena.trim(slot, self._used.get(slot, 0))
             out = self._arena.slot(slot)
             try:
-                length, documents = page.fill(room_beside(out, kept), prefix, number)
+                length, documents = page.fill(out[: len(out) - len(kept)], prefix, number)
             except codec.CorruptPage:
                 self.free.put(slot)
                 raise
-            raw_answer = put_beside(out, length, kept, page.take_rejects())
-            self._used[slot] = length + raw_answer.size
+            self._used[slot] = used = length + len(kept)
+            out[length:used] = kept
+            raw_answer = messages.RawAnswer(len(kept), page.take_rejects())
             self._cut = not page.done
             if page.done:
                 break
-            self._send(
-                messages.Page(lease.lease, slot, length, documents, False, raw_answer=raw_answer)
-            )
+            self._send(messages.Page(lease, slot, length, documents, False, raw_answer=raw_answer))
         if not documents and not raw_answer.rejects:
             self.free.put(slot)
             slot = -1
         position = page.last_key, page.scanned, page.capacity, raw_answer
-        self._send(messages.Page(lease.lease, slot, length, documents, True, *position))
+        self._send(messages.Page(lease, slot, length, documents, True, *position))
         return page

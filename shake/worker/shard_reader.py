@@ -48,7 +48,6 @@ class FollowedStream:
     ``since`` and ``options`` can change while it is read.
     """
 
-    number: int
     name: str
     arn: str
     since: float
@@ -95,7 +94,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         with child.guarded(self._context.channel):
-            self._context.reads(self._stream.number)
+            self._context.reads(self._lease.table)
             over = False
             try:
                 over = self._serve()
@@ -201,7 +200,7 @@ class Reader(threading.Thread):
         except codec.CorruptPage as error:
             self._corrupt += 1
             self._silence.end()
-            table, reason = self._stream.number, str(error)
+            table, reason = self._lease.table, str(error)
             self._send(messages.ReadRetried(table, False, self._corrupt, reason))
             self._rest(BACKOFF.pause(self._corrupt))
         return None

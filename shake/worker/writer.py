@@ -13,13 +13,14 @@ from functools import cached_property
 
 from setproctitle import setproctitle
 
+from shake.checkpoint.kept import KeptItems
 from shake.checkpoint.store import Store, attach_store
 from shake.config import Config
 from shake.errors import IndexRefused, RunError
-from shake.farm import roles
 from shake.farm import writer_messages as messages
 from shake.process import entry as child
 from shake.process.arena import Arena
+from shake.process.diagnosis import diagnose
 from shake.process.messages import Ready, Report, unhandled
 from shake.targets.choice import open_target
 from shake.targets.contract import (
@@ -46,7 +47,7 @@ class WriterMain:
     """The child's main thread: hands slots to ``full.document.concurrency`` inserting threads."""
 
     def __init__(
-        self, channel: roles.WriterChannel, config: Config, set_up: roles.WriterSetup
+        self, channel: messages.WriterChannel, config: Config, set_up: messages.WriterSetup
     ) -> None:
         self._channel = channel
         self._config = config
@@ -75,14 +76,17 @@ class WriterMain:
                     self._deadline.extend(moment)
                 case Report():
                     queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
-                    self._channel.send(child.diagnosis(self._role, queued))
+                    self._channel.send(diagnose(self._role, queued))
                 case _:
                     # These take their time; the main thread stays free to notice the end.
                     threading.Thread(target=self._run_order, args=(message,), daemon=True).start()
 
     def _open(self, message: messages.OpenCollection) -> None:
-        store, wait = (lambda: self._store), self._deadline.wait
-        keeper = Keeper.of(self._config, message, store, wait, self._channel.send)
+        keeper = None  # nothing is kept, or is to be kept
+        if message.kept or self._config.bad_items == "keep":
+            name, wait = message.description.name, self._deadline.wait
+            kept = KeptItems(self._store, name, writes=True, wait=wait)
+            keeper = Keeper(self._config, message, kept, self._channel.send)
         writer = CollectionWriter(self._target, self._config, message, self._process, keeper)
         self._writers[message.table] = writer
         setproctitle(f"shake: {self._role}")
@@ -94,7 +98,7 @@ class WriterMain:
     @property
     def _role(self) -> str:
         namespaces = [writer.namespace for writer in self._writers.values()]
-        return roles.writer_name(self._number, namespaces)
+        return messages.writer_name(self._number, namespaces)
 
     def _insert(self) -> None:
         with child.guarded(self._channel):
@@ -298,4 +302,4 @@ def _changes(slot: memoryview, sizes: Sequence[tuple[int, int]]) -> Changes:
 
 
 if __name__ == "__main__":
-    child.main(roles.WRITER, WriterMain)
+    child.main(messages.WRITER, WriterMain)
