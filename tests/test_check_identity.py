@@ -100,6 +100,9 @@ def test_a_collection_that_is_not_the_tasks_is_refused_as_at_a_start(
     change(followed.mongo.client, followed.name)
     refused(followed, migration, capsys, said, *arguments)
     assert said in migration.run("--dry-run").stdout
+    if change is collection_renamed:
+        followed.mongo.client[followed.name].elsewhere.rename(followed.name)
+        assert run(migration) == 0
 
 
 def test_another_server_is_refused(followed: Followed, capsys: Any, tmp_path: Path) -> None:

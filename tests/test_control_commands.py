@@ -374,7 +374,12 @@ def test_clients_that_send_half_a_command_or_do_not_read_hold_up_nothing(
     assert "resumed" in control(running, "resume")
     followed.put("b")
     followed.arrived("b")
-    for peer in peers:
+    for peer in peers[1:]:
         peer.close()
+    for _ in range(70):  # more than there can be at once
+        with connected(path) as peer:
+            peer.sendall(b'{"action": "wait"}\n{"action": "status"}\n')
     assert "not paused" in control(running, "resume")
-    stopped(running, running.running[0])
+    with connected(path):
+        result = stopped(running, running.running[0])
+    assert "ERROR" not in result.stdout + result.stderr

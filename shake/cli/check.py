@@ -219,7 +219,7 @@ def _verdict(
         text = f"EQUAL: every item and every document of task {config.id}{_since(findings)}"
         return EQUAL, "equal", [text]
     differences = many(findings.total, "difference")
-    if chosen.repair and findings.total == findings.repaired:
+    if chosen.repair and findings.total == findings.repaired and not findings.undecided:
         text = f"{differences}, all repaired"
         if findings.kept:
             return DIFFERENT, "equal but for kept items", [f"{text}{also_kept} cannot be stored"]

@@ -32,8 +32,9 @@ _LISTED = 20
 
 def _run(options: argparse.Namespace) -> int:
     def body(loaded: Loaded, redactor: Redactor) -> int:
-        config, now = loaded.config, time.time()
+        config = loaded.config
         found, live = _look(config)
+        now = time.time()  # the look can take many seconds
         if options.json:
             streams.say_json(_document(config, found, live, now))
         else:

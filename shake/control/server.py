@@ -13,13 +13,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 from shake.control.address import is_trusted, listen
 from shake.control.commands import MAX_BYTES, Command, Reply, read_command, write_reply
 
 log = logging.getLogger("shake.control")
 
-#: Connections at once. Beyond that the oldest ones that have asked for nothing are closed.
+#: Connections at once. Beyond that the oldest one is closed, first of those that wait for nothing.
 _MOST = 64
 #: Seconds that a client has to send a whole command, or to take a reply.
 _PATIENCE = 10.0
@@ -79,6 +80,7 @@ class ControlServer(threading.Thread):
         self._listener.close()
 
     async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(_log_fault)
         server = await asyncio.start_server(self._connected, sock=self._listener, limit=MAX_BYTES)
         await asyncio.wrap_future(self._over)
         server.close()
@@ -90,7 +92,8 @@ class ControlServer(threading.Thread):
         """Serve a client until it has left, is refused, or has been silent for too long."""
         self._clients[writer] = None
         if len(self._clients) > _MOST:
-            oldest = next(o for o, reply in self._clients.items() if not reply or reply.done())
+            others = [one for one in self._clients if one is not writer]
+            oldest = next((o for o in others if not _is_awaited(self._clients[o])), others[0])
             del self._clients[oldest]
             oldest.transport.abort()
         writer.transport.set_write_buffer_limits(0)  # so that drain waits for all
@@ -98,6 +101,8 @@ class ControlServer(threading.Thread):
             trusted = is_trusted(writer.get_extra_info("socket"))
             await _send(writer, await self._obey(reader, writer) if trusted else _STRANGER)
         except (OSError, EOFError, asyncio.TimeoutError):  # the client has left, or is silent
+            pass
+        except asyncio.CancelledError:  # the end; Python 3.11 logs a task that is cancelled
             pass
         finally:
             self._clients.pop(writer, None)
@@ -124,6 +129,15 @@ class ControlServer(threading.Thread):
 
 def _is_known(reply: asyncio.Future[Reply] | None) -> bool:
     return reply is not None and reply.done()
+
+
+def _is_awaited(reply: asyncio.Future[Reply] | None) -> bool:
+    return reply is not None and not reply.done()
+
+
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A loop without descriptors has a hundred such faults a second, until it has some again."""
+    log.debug("control: %s", context["message"])
 
 
 async def _send(writer: asyncio.StreamWriter, reply: Reply) -> None:
