@@ -91,7 +91,7 @@ class Checkpoints:
         ours = [one for one in found if _is_of_table(one["_id"]) and one["_id"] != "repair"]
         if (last := self.fresh_run(table) - 1) >= 0:
             saved = _find(found, "repair")
-            number = RepairRecord(table, last, self.load_repair(table).sessions)
+            number = RepairRecord(last, self.load_repair(table).sessions)
             self._swap(table, saved, number.document() | self._date())
         bad = [one for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
         for document in sorted(ours, key=lambda one: one["_id"] != "table"):
@@ -189,7 +189,7 @@ class Checkpoints:
     def load_repair(self, table: str) -> RepairRecord:
         """The last run or repair of the table; one without sessions where there was no repair."""
         found = self._read_one(table, "repair")
-        return RepairRecord.of(table, found) if found else RepairRecord(table)
+        return RepairRecord.of(table, found) if found else RepairRecord()
 
     def begin_repair(self, table: str, sessions: int) -> RepairRecord:
         """Save that a repair of the table begins, which uses so many sessions.
@@ -199,7 +199,7 @@ class Checkpoints:
         while True:
             saved = self._read_one(table, "repair")
             before = RepairRecord.of(table, saved).sessions if saved else 0
-            record = RepairRecord(table, self.fresh_run(table), max(sessions, before))
+            record = RepairRecord(self.fresh_run(table), max(sessions, before))
             if self._swap(table, saved, record.document() | self._date()):
                 return record
 
@@ -302,11 +302,8 @@ class Checkpoints:
         document = self._read_one(STATUS_TABLE, "status_key")
         if document is None:
             return None
-        fields = Fields(STATUS_TABLE, document)
-        value = fields.text("StatusValue")
-        if value not in get_args(SyncStatus):
-            raise fields.wrong("StatusValue", value)
-        return cast(SyncStatus, value)
+        found = Fields(STATUS_TABLE, document).choice("StatusValue", get_args(SyncStatus))
+        return cast(SyncStatus, found)
 
     def begin_status(self) -> None:
         """Save that the task copies, unless some status is saved.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from shake.checkpoint.contract import Document, Store, Superseded, numbered, read_one
-from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.document import FORMAT, Fields, Record
 from shake.checkpoint.records import STATUS_TABLE
 from shake.config.names import CHECKED, stored_name
 from shake.errors import RefusedError
@@ -30,23 +30,18 @@ R = TypeVar("R", bound="CheckRecord | TableCheck")
 
 
 @dataclass(frozen=True, slots=True)
-class CheckRecord:
+class CheckRecord(Record):
     """The check of a task that was begun last; ``done``: it was completed."""
+
+    ID = "check"
+    LATER = ("done",)
 
     check: str
     done: bool = False
 
-    def document(self) -> dict[str, Any]:
-        return {"_id": "check", "Format": FORMAT, "Check": self.check, "Done": self.done}
-
-    @classmethod
-    def of(cls, collection: str, document: Document) -> CheckRecord:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        return cls(Fields(collection, document).text("Check"), document.get("Done") is True)
-
 
 @dataclass(frozen=True, slots=True)
-class TableCheck:
+class TableCheck(Record):
     """How far the check of a table is; or, with a ``verdict``, the last that was completed.
 
     ``basis`` is what it depends on; ``began`` is its begin, and ``finished`` its end, in Unix
@@ -57,6 +52,10 @@ class TableCheck:
     not completed. ``run`` counts the processes that worked on checks of the table: what an earlier
     one sent late alters nothing.
     """
+
+    NAMES: ClassVar = dict.fromkeys(("slot", "chunks", "over", "finished", "verdict"), "") | {
+        "stream": "StreamArn"
+    }
 
     check: str
     basis: str
@@ -71,46 +70,17 @@ class TableCheck:
     finished: float = 0.0
     verdict: str = ""
 
-    def document(self) -> dict[str, Any]:
+    def own(self) -> dict[str, Any]:
         if self.verdict:
-            own: dict[str, Any] = {
-                "_id": "completed",
-                "Finished": self.finished,
-                "Verdict": self.verdict,
-            }
-        else:
-            own = {"_id": "progress", "Slot": self.slot, "Chunks": self.chunks, "Over": self.over}
-        return {
-            **own,
-            "Format": FORMAT,
-            "Check": self.check,
-            "Basis": self.basis,
-            "Began": self.began,
-            "StreamArn": self.stream,
-            "Shards": list(self.shards),
-            "Findings": self.findings,
-            "Run": self.run,
-        }
+            return {"_id": "completed", "Finished": self.finished, "Verdict": self.verdict}
+        return {"_id": "progress", "Slot": self.slot, "Chunks": self.chunks, "Over": self.over}
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> TableCheck:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        completed = document["_id"] == "completed"
-        return cls(
-            fields.text("Check"),
-            fields.text("Basis"),
-            fields.real("Began"),
-            fields.text("StreamArn"),
-            tuple(fields.texts("Shards")),
-            0 if completed else fields.number("Slot"),
-            0 if completed else fields.number("Chunks"),
-            fields.number("Findings"),
-            document.get("Over") is True,
-            fields.number("Run"),
-            fields.real("Finished") if completed else 0.0,
-            fields.text("Verdict") if completed else "",
-        )
+    def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        if found.document["_id"] == "completed":
+            return {"finished": found.real("Finished"), "verdict": found.text("Verdict")}
+        over = found.document.get("Over") is True
+        return {"slot": found.number("Slot"), "chunks": found.number("Chunks"), "over": over}
 
 
 class Checks:

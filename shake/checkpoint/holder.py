@@ -7,10 +7,9 @@ import socket
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from shake.checkpoint.contract import Document
-from shake.checkpoint.document import Fields
+from shake.checkpoint.document import Record
 
 
 class Life(Enum):
@@ -22,7 +21,7 @@ class Life(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Record):
     """A process, identified so that no other one, past or future, is equal.
 
     ``start`` is the process's start in clock ticks since boot: unlike a date it does not move
@@ -30,6 +29,8 @@ class Holder:
     empty where the system does not show it.
     Source: proc_pid_stat(5), field 22
     """
+
+    NAMES: ClassVar = {"boot": "BootId", "namespace": "PidNamespace", "start": "StartTicks"}
 
     host: str
     boot: str
@@ -61,27 +62,6 @@ class Holder:
             return Life.UNKNOWN if _hidden(self.pid) else Life.GONE
         state, start = found
         return Life.GONE if state in "ZX" or start != self.start else Life.ALIVE
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "Host": self.host,
-            "BootId": self.boot,
-            "PidNamespace": self.namespace,
-            "Pid": self.pid,
-            "StartTicks": self.start,
-        }
-
-    @classmethod
-    def of(cls, collection: str, document: Document) -> Holder:
-        """The holder that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        return cls(
-            fields.text("Host"),
-            fields.text("BootId"),
-            fields.text("PidNamespace"),
-            fields.number("Pid"),
-            fields.number("StartTicks"),
-        )
 
     def __str__(self) -> str:
         return f"process {self.pid} on host {self.host}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
-from shake.checkpoint.contract import Document
-from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.document import Fields, Record
 from shake.schema import UNKNOWN as NO_ORIGIN
 from shake.schema import Origin
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Record):
     """Distinguishes one table, and one collection, from every other of the same name.
 
     ``origin`` is the source table. ``collection_uuid`` is the UUID of the collection, as 32
@@ -21,6 +20,10 @@ class Identity:
     changes were sent as: one, or two if there was ever another one.
     Source: https://www.mongodb.com/docs/manual/reference/command/listCollections/
     """
+
+    ID = "identity"
+    NAMES: ClassVar = {"origin": ""}
+    LATER = ("users",)
 
     origin: Origin = NO_ORIGIN
     collection_uuid: str = ""
@@ -32,28 +35,17 @@ class Identity:
         known = not user or user in self.users or len(self.users) > 1
         return self if known else replace(self, users=(*self.users, user))
 
-    def document(self) -> dict[str, Any]:
-        users = {"Users": list(self.users)} if self.users else {}  # older versions saved none
+    def own(self) -> dict[str, Any]:
         return {
-            "_id": "identity",
-            "Format": FORMAT,
             "TableArn": self.origin.arn,
             "TableId": self.origin.table_id,
             "CreationDateTime": self.origin.created,
-            "CollectionUuid": self.collection_uuid,
-            "Server": self.server,
-            **users,
         }
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> Identity:
-        """The identity that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        origin = Origin(
-            fields.text("TableArn"), fields.text("TableId"), fields.real("CreationDateTime")
-        )
-        users = tuple(fields.texts("Users")) if "Users" in document else ()
-        return cls(origin, fields.text("CollectionUuid"), fields.text("Server"), users)
+    def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        names = found.text("TableArn"), found.text("TableId")
+        return {"origin": Origin(*names, found.real("CreationDateTime"))}
 
 
 #: Of a table of which nothing is known yet.

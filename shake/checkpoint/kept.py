@@ -9,10 +9,10 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from shake.checkpoint.contract import Document, Store, StoreUnavailable
-from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.document import FORMAT, Record
 from shake.codec.number import parts
 from shake.config.names import bad_name, is_bad_name
 
@@ -40,7 +40,7 @@ NOTHING_KEPT = Tally()
 
 
 @dataclass(frozen=True, slots=True)
-class KeptItem:
+class KeptItem(Record):
     """An item whose newest known image cannot be stored.
 
     ``key`` and ``item`` are DynamoDB JSON, ``item`` as it was received. ``origin`` says from which
@@ -48,6 +48,9 @@ class KeptItem:
     ``older``: the target holds an older document under the key. ``stamp`` is that of the copy (see
     TableRecord). ``counted``: the target refused it, so the copy has counted its document.
     """
+
+    NAMES: ClassVar = {"origin": "From"}
+    LATER = ("older", "counted")
 
     table: str
     key: str
@@ -64,35 +67,8 @@ class KeptItem:
         """The ``_id`` of its document: equal for equal keys."""
         return entry_id(json.loads(self.key))
 
-    def document(self) -> dict[str, Any]:
-        return {
-            "_id": self.id,
-            "Format": FORMAT,
-            "Table": self.table,
-            "Key": self.key,
-            "Item": self.item,
-            "Reason": self.reason,
-            "From": self.origin,
-            "Time": self.time,
-            "Older": self.older,
-            "Stamp": self.stamp,
-            "Counted": self.counted,
-        }
-
-    @classmethod
-    def of(cls, collection: str, document: Document) -> KeptItem:
-        fields = Fields(collection, document)
-        return cls(
-            table=fields.text("Table"),
-            key=fields.text("Key"),
-            item=fields.text("Item"),
-            reason=fields.text("Reason"),
-            origin=fields.text("From"),
-            time=fields.text("Time"),
-            older=bool(document.get("Older")),
-            stamp=fields.number("Stamp"),
-            counted=bool(document.get("Counted")),
-        )
+    def own(self) -> dict[str, Any]:
+        return {"_id": self.id}
 
 
 def entry_id(key: dict[str, dict[str, str]]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 from shake.checkpoint.contract import Document
-from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.document import FORMAT, Fields, Record, pairs
 from shake.phase import SAVED, SAVED_WORDS, Phase, next_saved
 from shake.targets.contract import CopyRun, OnExisting
 
@@ -29,12 +29,8 @@ def new_generation() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def generation_field(generation: str) -> dict[str, str]:
-    return {"Life": generation} if generation else {}
-
-
 @dataclass(frozen=True, slots=True)
-class TableRecord:
+class TableRecord(Record):
     """The copy of one table.
 
     ``namespace`` is ``database.collection``; ``stamp`` the Unix time in seconds at which the copy
@@ -49,6 +45,16 @@ class TableRecord:
     collections that the copy, or an unfinished one before it, was to drop. ``first_stamp`` is the
     stamp of the task's first copy, 0 while this is it. ``generation``: see :func:`new_generation`.
     """
+
+    ID = "table"
+    NAMES: ClassVar = {
+        "namespace": "Place",
+        "on_existing": "",
+        "settings": "",
+        "phase": "",
+        "generation": "Life",
+    }
+    LATER = ("gap", "staged", "replaces", "first_stamp", "drops", "generation", "replaced")
 
     table: str
     namespace: str
@@ -124,59 +130,22 @@ class TableRecord:
         stamp: object = document.get("Stamp", None if self.gap else self.stamp)
         return stamp == self.stamp
 
-    def document(self) -> dict[str, Any]:
+    def own(self) -> dict[str, Any]:
         return {
-            "_id": "table",
-            "Format": FORMAT,
-            "Table": self.table,
-            "Place": self.namespace,
             "Status": SAVED_WORDS[self.phase],
-            "Stamp": self.stamp,
-            "Run": self.run,
-            "Segments": self.segments,
             "Fate": self.on_existing,
-            "Backup": self.backup,
-            "Gap": self.gap,
-            "Staged": self.staged,
-            "Replaces": self.replaces,
-            "FirstStamp": self.first_stamp,
-            "Drops": list(self.drops),
-            "Replaced": list(self.replaced),
-            # Not as fields: older servers take no dots in their names.
-            "Settings": [f"{key}={value}" for key, value in self.settings.items()],
-            **generation_field(self.generation),
+            "Settings": pairs(self.settings),
         }
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> TableRecord:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        phase, on_existing = fields.text("Status"), fields.text("Fate")
-        if phase not in SAVED:
-            raise fields.wrong("Status", phase)
-        if on_existing not in get_args(OnExisting):
-            raise fields.wrong("Fate", on_existing)
-        if fields.text("Table") != collection:
-            raise fields.wrong("Table", fields.text("Table"))
-        pairs = (line.partition("=") for line in fields.texts("Settings"))
-        return cls(
-            table=collection,
-            namespace=fields.text("Place"),
-            stamp=fields.number("Stamp"),
-            run=fields.number("Run"),
-            segments=fields.number("Segments"),
-            on_existing=cast(OnExisting, on_existing),
-            backup=fields.text("Backup"),
-            settings={key: value for key, _, value in pairs},
-            phase=SAVED[phase],
-            gap=fields.text("Gap") if "Gap" in document else "",
-            staged=document.get("Staged") is True,
-            replaces=fields.text("Replaces") if "Replaces" in document else "",
-            first_stamp=fields.number("FirstStamp") if "FirstStamp" in document else 0,
-            drops=tuple(fields.texts("Drops")) if "Drops" in document else (),
-            replaced=tuple(fields.texts("Replaced")) if "Replaced" in document else (),
-            generation=fields.text("Life") if "Life" in document else "",
-        )
+    def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        if found.text("Table") != collection:
+            raise found.wrong("Table", found.text("Table"))
+        return {
+            "phase": SAVED[found.choice("Status", SAVED)],
+            "on_existing": found.choice("Fate", get_args(OnExisting)),
+            "settings": found.pairs("Settings"),
+        }
 
 
 class SegmentRecord(NamedTuple):
@@ -216,9 +185,6 @@ class SegmentRecord(NamedTuple):
     def of(cls, collection: str, document: Document) -> SegmentRecord:
         """The record that ``document()`` wrote. Raises RefusedError for any other."""
         fields = Fields(collection, document)
-        status = fields.text("Status")
-        if status not in ("running", "done"):
-            raise fields.wrong("Status", status)
         record = cls(
             segment=fields.number("Segment"),
             last_key=fields.text("LastEvaluatedKey").encode() or None,
@@ -227,7 +193,7 @@ class SegmentRecord(NamedTuple):
             bytes=fields.number("Bytes"),
             scanned=fields.number("Scanned"),
             capacity=fields.real("Capacity"),
-            done=status == "done",
+            done=fields.choice("Status", ("running", "done")) == "done",
         )
         if record.document()["_id"] != document["_id"]:
             raise fields.wrong("Segment", record.segment)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from shake.checkpoint.contract import Document
-from shake.checkpoint.document import FORMAT, Fields
-from shake.checkpoint.records import generation_field
+from shake.checkpoint.document import FORMAT, Fields, Record, pairs
 from shake.stream.shard import Shard, ShardJournal, ShardState
 
 
 @dataclass(frozen=True, slots=True)
-class StreamRecord:
+class StreamRecord(Record):
     """The stream that a table's changes come from.
 
     ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
@@ -26,6 +25,10 @@ class StreamRecord:
     changes from before that can still be unread.
     """
 
+    ID = "stream"
+    NAMES: ClassVar = {"arn": "StreamArn", "generation": "Life", "set_back": ""}
+    LATER = ("stamp", "began", "skipped", "repairs", "generation")
+
     table: str
     arn: str
     run: int = 0
@@ -37,38 +40,12 @@ class StreamRecord:
     generation: str = ""
     set_back: bool = False
 
-    def document(self) -> dict[str, Any]:
-        return {
-            "_id": "stream",
-            "Format": FORMAT,
-            "Table": self.table,
-            "StreamArn": self.arn,
-            "Run": self.run,
-            "Since": self.since,
-            "Stamp": self.stamp,
-            "Began": self.began,
-            "Skipped": self.skipped,
-            "Repairs": self.repairs,
-            "SetBack": int(self.set_back),
-            **generation_field(self.generation),
-        }
+    def own(self) -> dict[str, Any]:
+        return {"SetBack": int(self.set_back)}
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> StreamRecord:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        return cls(
-            table=collection,
-            arn=fields.text("StreamArn"),
-            run=fields.number("Run"),
-            since=fields.real("Since"),
-            stamp=fields.number("Stamp") if "Stamp" in document else 0,
-            began=fields.real("Began") if "Began" in document else 0.0,
-            skipped=fields.number("Skipped") if "Skipped" in document else 0,
-            repairs=fields.number("Repairs") if "Repairs" in document else 0,
-            set_back="SetBack" in document and fields.number("SetBack") > 0,
-            generation=fields.text("Life") if "Life" in document else "",
-        )
+    def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        return {"set_back": "SetBack" in found.document and found.number("SetBack") > 0}
 
 
 def repair_sessions(count: int) -> list[str]:
@@ -77,7 +54,7 @@ def repair_sessions(count: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class RepairRecord:
+class RepairRecord(Record):
     """The last run of a table, which can be a repair by ``shake-check --repair``.
 
     ``run`` is its number, above those of all runs before it. ``sessions`` is the largest number of
@@ -85,52 +62,40 @@ class RepairRecord:
     :func:`repair_sessions`.
     """
 
-    table: str
+    ID = "repair"
+
     run: int = 0
     sessions: int = 0
 
-    def document(self) -> dict[str, Any]:
-        return {"_id": "repair", "Format": FORMAT, "Run": self.run, "Sessions": self.sessions}
-
-    @classmethod
-    def of(cls, collection: str, document: Document) -> RepairRecord:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        return cls(collection, fields.number("Run"), fields.number("Sessions"))
-
 
 @dataclass(frozen=True, slots=True)
-class AppliedRecord:
+class AppliedRecord(Record):
     """How far a run has applied the changes of the tables that it follows.
 
     ``through`` has a time for each table, in Unix seconds on the source's clock: every change made
     before it is applied. ``run`` names the run, and ``number`` counts what it has saved of this.
     """
 
+    ID = "applied"
+    NAMES: ClassVar = {"run": "FollowRun", "through": ""}
+
     run: str
     number: int = 0
     through: Mapping[str, float] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
-        return {
-            "_id": "applied",
-            "Format": FORMAT,
-            "FollowRun": self.run,
-            "Number": self.number,
-            # Not as fields: older servers take no dots in their names.
-            "Through": [f"{table}={moment!r}" for table, moment in self.through.items()],
-        }
+    def own(self) -> dict[str, Any]:
+        return {"Through": pairs(self.through)}
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> AppliedRecord:
-        """The record that ``document()`` wrote. Raises RefusedError for any other."""
-        fields = Fields(collection, document)
-        pairs = (line.partition("=") for line in fields.texts("Through"))
+    def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        through = found.pairs("Through")
         try:
-            through = {table: float(moment) for table, _, moment in pairs}
+            return {"through": {table: float(moment) for table, moment in through.items()}}
         except ValueError:
-            raise fields.wrong("Through", document["Through"]) from None
-        return cls(fields.text("FollowRun"), fields.number("Number"), through)
+            raise found.wrong("Through", found.document["Through"]) from None
+
+
+_SAVED_STATES = {state.value for state in ShardState} - {ShardState.READING.value}
 
 
 def shard_document(shard: Shard) -> dict[str, Any]:
@@ -162,9 +127,7 @@ def shard_document(shard: Shard) -> dict[str, Any]:
 def shard_of(collection: str, document: Document) -> Shard:
     """The shard of :func:`shard_document`. Raises RefusedError for what is none."""
     fields = Fields(collection, document)
-    status = fields.text("Status")
-    if status not in {state.value for state in ShardState} - {ShardState.READING.value}:
-        raise fields.wrong("Status", status)
+    status = fields.choice("Status", _SAVED_STATES)
     journaled = "JournalStatus" in document
     for name in ("Start", "SequenceNumber") + ("JournalSequenceNumber",) * journaled:
         if (text := fields.text(name)) and not text.isdecimal():
@@ -182,12 +145,10 @@ def shard_of(collection: str, document: Document) -> Shard:
 
 
 def _journal_of(fields: Fields) -> ShardJournal:
-    if (status := fields.text("JournalStatus")) not in ("open", "ended"):
-        raise fields.wrong("JournalStatus", status)
     return ShardJournal(
         fields.text("JournalSequenceNumber"),
         fields.real("JournalTime"),
         fields.number("JournalRecords"),
         fields.number("JournalBytes"),
-        status == "ended",
+        fields.choice("JournalStatus", ("open", "ended")) == "ended",
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
-from shake.checkpoint.contract import Document
-from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.document import Fields, Record
 
 #: Tables of which a summary has a line each; those that need attention come first.
 MAX_TABLES = 200
@@ -25,7 +24,7 @@ class TableLine:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSummary:
+class TaskSummary(Record):
     """How a run stood at a time, ``at``. All times are Unix seconds, 0 where unknown.
 
     ``token`` is that of its task lock. ``exit_status`` is -1 until the run has ended.
@@ -34,6 +33,10 @@ class TaskSummary:
     are on the clock of the machine of the run. ``kept`` items cannot be stored. ``seconds_left`` is
     that of the copy, -1 where it is unknown, as for a version that did not save it.
     """
+
+    ID = "summary"
+    NAMES: ClassVar = {"exit_status": "", "lines": ""}
+    LATER = ("seconds_left",)
 
     token: str
     state: str
@@ -70,34 +73,18 @@ class TaskSummary:
             return self
         return replace(self, last_error=earlier.last_error, last_error_at=earlier.last_error_at)
 
-    def document(self) -> dict[str, Any]:
-        document = asdict(self) | {"lines": [asdict(one) for one in self.lines]}
-        named = {_NAMES[name]: value for name, value in document.items()}
-        return {"_id": "summary", "Format": FORMAT, **named}
+    def own(self) -> dict[str, Any]:
+        return {"ExitStatus": self.exit_status, "Lines": [asdict(one) for one in self.lines]}
 
     @classmethod
-    def of(cls, collection: str, document: Document) -> TaskSummary:
-        """The summary that ``document()`` wrote. Raises RefusedError for any other."""
-        read = Fields(collection, document)
-        values = {one.name: _value(read, one.type, _NAMES[one.name]) for one in fields(cls)[:-4]}
-        lines = document.get("Lines")
+    def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        lines = found.document.get("Lines")
         if not isinstance(lines, list):
-            raise read.wrong("Lines", lines)
-        values["lines"] = tuple(_line(one, read) for one in lines)
-        values["last_error"] = read.text("LastError")
-        values["last_error_at"] = read.real("LastErrorAt")
-        if "SecondsLeft" in document:
-            values["seconds_left"] = read.real("SecondsLeft")
-        return cls(**values)
-
-
-def _value(read: Fields, kind: Any, name: str) -> Any:
-    if kind == "str":
-        return read.text(name)
-    if kind == "bool":
-        return read.flag(name)
-    value = read.real(name)
-    return int(value) if kind == "int" else value
+            raise found.wrong("Lines", lines)
+        return {
+            "exit_status": int(found.real("ExitStatus")),
+            "lines": tuple(_line(one, found) for one in lines),
+        }
 
 
 def _line(line: Mapping[str, Any], read: Fields) -> TableLine:
@@ -111,10 +98,3 @@ def _line(line: Mapping[str, Any], read: Fields) -> TableLine:
         )
     except (KeyError, TypeError, ValueError):
         raise read.wrong("Lines", line) from None
-
-
-def _name(field: str) -> str:
-    return "".join(word.capitalize() for word in field.split("_"))
-
-
-_NAMES = {one.name: _name(one.name) for one in fields(TaskSummary)}

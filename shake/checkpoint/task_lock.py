@@ -17,7 +17,7 @@ from shake.checkpoint.contract import (
     Superseded,
     read_one,
 )
-from shake.checkpoint.document import FORMAT, Fields
+from shake.checkpoint.document import Fields
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.records import STATUS_TABLE
 from shake.clock import boot_clock
@@ -102,8 +102,8 @@ class TaskLock:
         again gives the same ``token``: an earlier try can have taken the lock without an answer.
         """
         me, token = me or Holder.me(), token or uuid.uuid4().hex
-        mine = {"_id": name, "Format": FORMAT, "Token": token, "Renewals": 0, "Outlived": outlived}
-        mine |= me.document()
+        lock = {"_id": name, "Token": token, "Renewals": 0, "Outlived": outlived}
+        mine = me.document() | lock
         watched: Document | None = None
         since = 0.0
         while True:
