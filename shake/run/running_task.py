@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, TimeoutError
 from dataclasses import replace
 from functools import partial
 
@@ -22,14 +26,17 @@ from shake.process.site import Site
 from shake.run.fitness import Fitness, Kind
 from shake.run.parts import Parts, RunOptions, RunResources
 from shake.run.shutdown import Shutdown
-from shake.run.snapshots import Snapshots
 from shake.run.steering import Steering
-from shake.source.clock import Bounds
+from shake.source.clock import NO_DATE, Bounds
 from shake.status.figures import too_many_kept, total
 from shake.status.readiness import applied_sentence, consistency
+from shake.status.snapshot import ProcessStatus, Snapshot
 from shake.targets.contract import Location
 
 log = logging.getLogger("shake.farm")
+
+#: Seconds that another thread waits for the loop.
+_LOOK_SECONDS = 1.0
 
 
 class RunningTask:
@@ -41,8 +48,10 @@ class RunningTask:
         self._plan = plan
         self._screen = resources.screen
         self._lock = resources.lock
+        self._source_clock = resources.watch.clock
         self._redact = Redactor(config.secrets()).redact
         self.loop = loop = Loop()
+        self._started, self._began = time.time(), loop.clock()
         self.shutdown = Shutdown(
             loop.clock,
             resyncs=config.gap_policy == "resync",
@@ -52,21 +61,63 @@ class RunningTask:
         self._health = Health(loop.clock)
         self.parts = parts = Parts(options, plan, resources, loop, self)
         self.steering = Steering(config, parts, self.shutdown, resources.desk.steered)
-        self.snapshots = Snapshots(
-            config=config,
-            plan=plan,
-            loop=loop,
-            parts=parts,
-            shutdown=self.shutdown,
-            steering=self.steering,
-            health=self._health,
-            source_clock=resources.watch.clock,
-        )
         self.diagnostics = Diagnostics(loop.post, self._ask_all)
         self.fitness = Fitness(parts.pool, self, loop.clock, parts.copy_scheduler)
 
     def show(self) -> None:
-        self._screen.show(self.snapshots.take())
+        self._screen.show(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """The current state of the task. Called in the loop."""
+        now, source = self.loop.clock(), self._source_clock
+        filtered = self._config.scan_filter is not None
+        problem = self._health.text or self.parts.sites.problem
+        state, reason = self.shutdown.state(problem, complete=self.parts.complete)
+        paused_at = self.steering.paused if self.shutdown.running else None
+        if paused_at is not None:
+            state, reason = "paused", self.steering.why_paused(reason)
+        tables = tuple(
+            self.parts.follow_phases.status(copy.number, copy.status(now, filtered=filtered))
+            for copy in self.parts.copies
+        )
+        if state not in ("running", "degraded"):  # no copy ends while nothing is read
+            tables = tuple(replace(table, pace=0.0, seconds_left=None) for table in tables)
+        return Snapshot(
+            id=self._config.id,
+            sync_mode=self._config.sync_mode,
+            state=state,
+            started=self._started,
+            seconds=now - self._began,
+            tables=tables,
+            processes=(
+                ProcessStatus("supervisor", os.getpid()),
+                *(worker.status() for worker in self.parts.pool.workers),
+                *(process.status() for process in self.parts.writing),
+            ),
+            reason=self._redact(reason),
+            notices=(
+                *self.steering.notices(tables),
+                *self._plan.warnings,
+                *(NO_DATE,) * (self._plan.follows and not source.dated),
+            ),
+            time=time.time(),
+            source_time=source.earliest(),
+            margin=self._config.incr_margin,
+            whole=self._plan.whole(self._config),
+            saves=self.parts.checkpointer.saves,
+            saved_at=self.parts.checkpointer.saved_at,
+            paused_at=paused_at,
+            gap=self.shutdown.gap,
+            nodes=self.parts.sites.status(),
+        )
+
+    def look(self) -> Snapshot | None:
+        """The current state of the task, for other threads; None if the loop does not answer."""
+        found: Future[Snapshot] = Future()
+        self.loop.post(lambda: found.set_result(self.snapshot()))
+        with contextlib.suppress(TimeoutError):
+            return found.result(_LOOK_SECONDS)
+        return None
 
     @property
     def ends_when_consistent(self) -> bool:
@@ -277,7 +328,7 @@ class RunningTask:
     def consistent(self) -> None:
         """See Task. The lock is renewed, too: another run that has it can apply older changes."""
         if self.ends_when_consistent and self.shutdown.running:
-            snapshot = self.snapshots.take()
+            snapshot = self.snapshot()
             self.parts.checkpointer.renew_lock_now()
             self.shutdown.finish(
                 f"{consistency(snapshot, total(snapshot))}: {applied_sentence(snapshot)}"

@@ -140,9 +140,9 @@ class Runs:
             sites=self.sites,
         )
         run = TaskRun(self.options, plan, resources)
-        pages.show(run.snapshots.take())
+        pages.show(run.snapshot())
         pages.asked = Asked(
-            fresh=run.snapshots.look,
+            fresh=run.look,
             reports=run.diagnostics.gather,
             poll_quickly=run.poll_quickly,
             check=Checks(opened.store).load_status,

@@ -38,7 +38,7 @@ class TaskRun:
         self._loop = task.loop
         self._parts = task.parts
         self._shutdown = task.shutdown
-        self.snapshots = task.snapshots
+        self.snapshot, self.look = task.snapshot, task.look
         self.diagnostics = task.diagnostics
 
     def run(self) -> Ending:
@@ -147,7 +147,7 @@ class TaskRun:
     def _execute(self, command: Command) -> Reply:
         """Carry out a command, and show what it has changed."""
         if isinstance(command, GetStatus):
-            return Reply(True, "", summarize(self.snapshots.take(), "").document())
+            return Reply(True, "", summarize(self.snapshot(), "").document())
         reply = self._task.steering.execute(command)
         self._task.show()
         return reply
