@@ -288,8 +288,9 @@ def test_a_state_survives_as_bytes() -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[..., Checks]:
-    def saved(**faults: Any) -> Checks:
-        return Checks(FileStore(tmp_path, "c", **{"sync": lambda handle: None, **faults}))
+    def saved(run: int = 0, **faults: Any) -> Checks:
+        store = FileStore(tmp_path, "c", **{"sync": lambda handle: None, **faults})
+        return Checks(store, run=run)
 
     return saved
 
@@ -329,13 +330,12 @@ def test_what_no_document_can_hold_is_saved_all_the_same(mongo: Any, name: str) 
 
 
 def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., Checks]) -> None:
-    checks = saved()
-    first = TableCheck("id", "basis", 1.0)
-    checks.begin("t", first)
-    checks.begin("t", replace(first, run=1))
+    dead, checks = saved(), saved(run=1)
+    first = dead.begin("t", TableCheck("id", "basis", 1.0))
+    second = checks.begin("t", first)
     with pytest.raises(Superseded):
-        checks.save("t", first, b"late", ["late"])
-    later = checks.save("t", replace(first, run=1), b"mine", ["mine"])
+        dead.save("t", first, b"late", ["late"])
+    later = checks.save("t", second, b"mine", ["mine"])
     assert checks.load_progress("t") == later
     assert (checks.load_state("t", later), checks.load_findings("t", later)) == (b"mine", ["mine"])
 
@@ -347,7 +347,8 @@ def test_what_a_check_that_died_when_it_went_on_saves_late_forgets_no_difference
     first = checks.save("t", checks.begin("t", TableCheck("id", "basis", 1.0)), b"1", ["a"])
     dying = Dying(tmp_path, 0)
     with pytest.raises(Killed):
-        Checks(dying).begin("t", first)
+        Checks(dying, run=1).begin("t", first)
+    checks.run = 2
     second = checks.save("t", checks.begin("t", first), b"2", ["b"])
     third = checks.save("t", second, b"3", ["c"])
     with contextlib.suppress(Superseded):
@@ -401,11 +402,11 @@ def test_a_completed_check_stays_until_the_next_is_completed(saved: Callable[...
     first = checks.save("t", TableCheck("a", "basis", 1.0, "arn", ("{}",)), b"state", ["x"])
     done = replace(first, slot=0, chunks=0, finished=2.0, verdict="different")
     checks.complete("t", replace(first, over=True, chunks=0), done)
-    checks.begin("t", TableCheck("b", "basis", 3.0, run=1))
+    begun = checks.begin("t", TableCheck("b", "basis", 3.0))
     assert checks.load_completed("t") == done
     assert checks.load_findings("t", done) == ["x"]
-    second = checks.save("t", TableCheck("b", "basis", 3.0, run=1), b"state", ["y"])
-    then = replace(done, check="b", findings=second.findings, run=1)
+    second = checks.save("t", begun, b"state", ["y"])
+    then = replace(done, check="b", findings=second.findings)
     checks.complete("t", replace(second, over=True, chunks=0), then)
     assert checks.load_findings("t", then) == ["y"]
 
@@ -417,10 +418,11 @@ def test_what_a_check_of_what_has_changed_saves_late_replaces_no_later_result(
     first = checks.begin("t", TableCheck("a", "basis", 1.0))
     last = replace(first, finished=2.0, verdict="equal")
     checks.complete("t", first, last)
-    since = replace(last, check="since", run=checks.fresh_run("t"))
+    since = replace(last, check="since")
     dying = Dying(tmp_path, 0)
     with pytest.raises(Killed):
-        Checks(dying).complete_since("t", last, since, [])
+        Checks(dying, run=1).complete_since("t", last, since, [])
+    checks.run = 2
     full = checks.save("t", checks.begin("t", TableCheck("b", "basis", 3.0)), b"state", ["x"])
     then = replace(full, slot=0, chunks=0, finished=4.0, verdict="different")
     checks.complete("t", full, then)
@@ -429,7 +431,8 @@ def test_what_a_check_of_what_has_changed_saves_late_replaces_no_later_result(
         checks.complete_since("t", last, since, [])
     assert checks.load_completed("t") == then
     assert checks.load_findings("t", then) == ["x"]
-    checks.complete_since("t", then, replace(since, run=checks.fresh_run("t")), ["y"])
+    checks.run = 3
+    checks.complete_since("t", then, since, ["y"])
     found = checks.load_completed("t")
     assert found is not None
     assert checks.load_findings("t", found) == ["y"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import bson
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.checks import Checks
 from shake.checkpoint.contract import Superseded
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.identity import Identity
@@ -109,7 +111,7 @@ def test_a_segment_reads_as_its_columns_are_called(
     checkpoints.save_table(TABLE)
     checkpoints.save_segments(replace(TABLE, run=3), [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
     found = store.read("orders")[1]
-    assert found.pop("Serial") > store.read("orders")[0]["Serial"]
+    assert found.pop("Write") > store.read("orders")[0]["Write"]
     assert found == {
         "_id": "segment-000001",
         "Format": 1,
@@ -222,7 +224,8 @@ def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
     checkpoints.save_stream(followed, SHARDS)
     assert checkpoints.load_stream("orders") == (followed, SHARDS)
 
-    fresh = checkpoints.begin_anew(done, 2, "its stream was disabled")
+    later = Checkpoints(store, run=1, now=lambda: 0.0)
+    fresh = later.begin_anew(done, 2, "its stream was disabled")
     assert checkpoints.load("orders") == (fresh, [])
     assert checkpoints.load_stream("orders") == (None, [])
     assert (fresh.on_existing, fresh.phase, fresh.segments) == ("resync", Phase.PREPARING, 2)
@@ -232,9 +235,10 @@ def test_a_copy_begun_anew_makes_void_all_that_was_saved_of_the_last_one(
         checkpoints.save_table(done)
     assert checkpoints.load("orders") == (fresh, [])
 
-    checkpoints.save_segments(fresh, [SegmentRecord(0, b"{}", 5)])
-    stream = StreamRecord("orders", "arn:2", run=checkpoints.fresh_run("orders"), stamp=fresh.stamp)
-    checkpoints.save_stream(stream, [])
+    later.take_number(["orders"], lambda: None)
+    later.save_segments(fresh, [SegmentRecord(0, b"{}", 5)])
+    stream = StreamRecord("orders", "arn:2", run=later.run, stamp=fresh.stamp)
+    later.save_stream(stream, [])
     assert stream.run > followed.run
     assert checkpoints.load("orders") == (fresh, [SegmentRecord(0, b"{}", 5)])
     assert checkpoints.load_stream("orders") == (stream, [])
@@ -270,40 +274,44 @@ def test_commands_for_all_collections_that_copies_have_replaced_are_refused(
 
 @pytest.mark.parametrize("last", [0, 1])
 def test_what_a_run_that_died_when_it_began_saves_late_alters_nothing(
-    tmp_path: Path, checkpoints: Checkpoints, last: int
+    tmp_path: Path, store: FileStore, checkpoints: Checkpoints, last: int
 ) -> None:
-    """It was to have the number that the next run gets, which goes on, and ends the copy."""
+    """It planned what the next run plans, which goes on, and ends the copy."""
     copying, position = replace(TABLE, phase=Phase.COPYING), SegmentRecord(0, b"{}", 5)
     checkpoints.begin_table(copying)
     checkpoints.save_segments(copying, [position])
     dying = Dying(tmp_path, last)
     with pytest.raises(Killed):
-        Checkpoints(dying).begin_run(replace(copying, run=1), [position], "dead")
+        Checkpoints(dying, run=1).begin_run(replace(copying, run=1), [position])
     found, _ = checkpoints.load("orders")
     assert found
     record, end = replace(found, run=found.run + 1), SegmentRecord(0, None, 9, done=True)
-    checkpoints.begin_run(record, [position], "alive")
-    checkpoints.begin_run(record, [position], "alive")  # it was not confirmed
-    checkpoints.save_segments(record, [end])
-    checkpoints.save_table(record.moved(Phase.INDEXING))
+    alive = Checkpoints(store, run=2)
+    alive.begin_run(record, [position])
+    alive.begin_run(record, [position])  # it was not confirmed
+    alive.save_segments(record, [end])
+    alive.save_table(record.moved(Phase.INDEXING))
     with contextlib.suppress(Superseded):
         dying.arrive()
     assert checkpoints.load("orders") == (record.moved(Phase.INDEXING), [end])
     with pytest.raises(Superseded):
-        checkpoints.begin_run(record, [position], "late")
+        Checkpoints(store, run=1).begin_run(record, [position])
 
 
-@pytest.mark.parametrize("last", [0, 1, 2])
-def test_what_a_run_that_died_when_it_followed_saves_late_alters_nothing(
-    tmp_path: Path, checkpoints: Checkpoints, last: int
-) -> None:
+DONE = replace(TABLE, phase=Phase.DONE)
+Follow: TypeAlias = Callable[[Checkpoints], StreamRecord]
+
+
+@pytest.fixture
+def follow() -> Follow:
+    """Begins a run that follows a complete table."""
     config = load(None, {}, ["id=task", "target.address=mongodb://127.0.0.1:1/"]).config
-    table, shard = Table("orders", Keys(Attribute("pk", "S"))), Shard("s1", "", "1", "5")
-    record = replace(TABLE, phase=Phase.DONE)
-    checkpoints.begin_table(record)
-    checkpoints.save_stream(StreamRecord("orders", "arn", stamp=TABLE.stamp), [shard])
+    table = Table("orders", Keys(Attribute("pk", "S")))
 
     def follow(by: Checkpoints) -> StreamRecord:
+        numbers(by)
+        record, _ = by.load("orders")
+        assert record
         last, shards = by.load_stream("orders")
         saved = StreamPlan(Stream("arn", True, "NEW_IMAGE"), last, tuple(shards))
         plan = Plan((TablePlan(table, Action.COMPLETE, record, (), stream=saved),))
@@ -311,6 +319,97 @@ def test_what_a_run_that_died_when_it_followed_saves_late_alters_nothing(
         found = choose_positions(config, source, by, plan, lambda: None, lambda: 0.0)
         return found["orders"].record
 
+    return follow
+
+
+def numbers(*begun: Any) -> list[int]:
+    """The numbers of runs, or of checks, that begin one after the other."""
+    for one in begun:
+        one.take_number(["orders"], lambda: None)
+    return [one.run for one in begun]
+
+
+@pytest.mark.parametrize("kind", [Checkpoints, Checks])
+def test_no_two_processes_have_the_same_number(
+    tmp_path: Path, store: FileStore, kind: Callable[[FileStore], Any]
+) -> None:
+    first, second, third = numbers(kind(store), kind(store), kind(store))
+    dying = Dying(tmp_path, 0)
+    with pytest.raises(Killed):
+        numbers(kind(dying))
+    found = [first, second, third, *numbers(kind(store))]
+    dying.arrive()
+    found += numbers(kind(store), kind(store))
+    assert found == sorted(set(found))
+
+
+def test_a_run_that_has_lost_the_task_lock_has_no_number(store: FileStore) -> None:
+    """The lock is renewed after the exchange: so a run that takes over later sees the number."""
+    late, later = Checkpoints(store), Checkpoints(store)
+
+    def lost() -> None:
+        numbers(later)
+        raise Superseded("another run has the task")
+
+    with pytest.raises(Superseded):
+        late.take_number([], lost)
+    assert (late.run, later.run) == (0, 2)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_task_of_an_older_version_goes_on_with_a_number_above_all_that_it_has_saved(
+    store: FileStore, checkpoints: Checkpoints, removed: bool
+) -> None:
+    """That version counted the runs of each table. A user can remove the number of this one."""
+    generation = {"Life": "a" * 16}
+    table = replace(TABLE, run=3, phase=Phase.COPYING, generation="a" * 16)
+    stream = StreamRecord("orders", "arn", run=7, stamp=TABLE.stamp, generation="a" * 16)
+    if removed:
+        numbers(checkpoints)
+        store.swap("status_table", {"_id": "run"}, None)
+    written = {"Serial": 9, "UpdateDate": "2026-11-30T10:00:00Z"}
+    empty = {"Gap": "", "Staged": False, "Replaces": "", "FirstStamp": 0, "Drops": []}
+    segment = SegmentRecord(0, b"{}", 5, run=3)
+    shard = shard_document(SHARDS[0]) | {"_id": f"shard-s1@{'a' * 16}", "Run": 8} | written
+    position = {"_id": f"segment-000000@{'a' * 16}", "Run": 3, "Stamp": TABLE.stamp}
+    for one in (
+        table.document() | generation | written | empty | {"RunToken": "t"},
+        stream.document() | written,
+        segment.document() | position | written,
+        shard,
+    ):
+        assert store.swap("orders", None, one)
+    assert checkpoints.load("orders") == (table, [segment])
+    assert checkpoints.load_stream("orders") == (stream, SHARDS)
+    assert numbers(checkpoints) == [9]
+    table, stream = replace(table, run=4), replace(stream, run=9)
+    checkpoints.begin_run(table, [segment])
+    checkpoints.save_stream(stream, SHARDS)
+    assert checkpoints.load("orders") == (table, [segment])
+    assert checkpoints.load_stream("orders") == (stream, SHARDS)
+    assert numbers(Checkpoints(store)) == [10]
+
+
+def test_what_a_run_that_died_when_it_lost_changes_saves_late_begins_no_other_copy(
+    tmp_path: Path, checkpoints: Checkpoints, follow: Follow
+) -> None:
+    checkpoints.begin_table(DONE)
+    checkpoints.save_stream(StreamRecord("orders", "arn", stamp=TABLE.stamp), SHARDS)
+    dying = Dying(tmp_path, 0)
+    with pytest.raises(Killed):
+        Checkpoints(dying).begin_anew(DONE, 3, "changes are lost")
+    follow(checkpoints)
+    dying.arrive()
+    assert checkpoints.load("orders") == (DONE, [])
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3])
+def test_what_a_run_that_died_when_it_followed_saves_late_alters_nothing(
+    tmp_path: Path, checkpoints: Checkpoints, follow: Follow, last: int
+) -> None:
+    shard = Shard("s1", "", "1", "5")
+    checkpoints.begin_table(DONE)
+    checkpoints.save_stream(StreamRecord("orders", "arn", stamp=TABLE.stamp), [shard])
     dying = Dying(tmp_path, last)
     with pytest.raises(Killed):
         follow(Checkpoints(dying))
@@ -380,10 +479,11 @@ def test_the_status_of_the_task_is_kept_where_its_users_look(
     store: FileStore, checkpoints: Checkpoints
 ) -> None:
     assert checkpoints.status() is None
-    checkpoints.begin_status()
+    checkpoints.set_status("full_sync")
     assert checkpoints.status() == "full_sync"
-    checkpoints.set_status("incr_sync")
-    checkpoints.begin_status()  # of an earlier run: it was sent when nothing was saved
+    Checkpoints(store, run=1).set_status("incr_sync")
+    with pytest.raises(Superseded):  # of an earlier run: it was sent when nothing was saved
+        checkpoints.set_status("full_sync")
     assert checkpoints.status() == "incr_sync"
     document = store.read("status_table")[0]
     assert (document["_id"], document["Key"]) == ("status_key", "status_key")

@@ -124,13 +124,13 @@ def test_very_many_documents_are_written_at_once(store: Store) -> None:
 
 
 def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store) -> None:
-    store.write("orders", [{"_id": "a", "Run": 2, "at": 20}, {"_id": "c", "at": 1}])
+    store.write("orders", [{"_id": "a", "Write": 2, "at": 20}, {"_id": "c", "at": 1}])
     with pytest.raises(Superseded):
-        store.write("orders", [{"_id": "a", "Run": 1, "at": 10}])
-    store.write("orders", [{"_id": "b", "Run": 1, "at": 5}, {"_id": "c", "Run": 1, "at": 6}])
-    store.write("orders", [{"_id": "a", "Run": 2, "at": 21}])
+        store.write("orders", [{"_id": "a", "Write": 1, "at": 10}])
+    store.write("orders", [{"_id": "b", "Write": 1, "at": 5}, {"_id": "c", "Write": 1, "at": 6}])
+    store.write("orders", [{"_id": "a", "Write": 2, "at": 21}])
     assert {one["_id"]: one["at"] for one in store.read("orders")} == {"a": 21, "b": 5, "c": 6}
-    store.write("orders", [{"_id": "b", "Run": 3, "at": 7}])
+    store.write("orders", [{"_id": "b", "Write": 3, "at": 7}])
     assert {one["_id"]: one["at"] for one in store.read("orders")}["b"] == 7
 
 
@@ -149,7 +149,7 @@ class OneGeneration:
         self.shard = Shard("s1", "", "100", str(200 + runs), state=ShardState.READY)
 
     def begin(self) -> None:
-        self.checkpoints.save_identity("orders", None, self.identity, 0, self.table.generation)
+        self.checkpoints.save_identity("orders", None, self.identity, self.table.generation)
         self.checkpoints.begin_stream(self.stream, lambda: None)
         self.checkpoints.save_stream(self.stream, [self.shard])
         self.checkpoints.begin_table(self.first)
@@ -157,14 +157,14 @@ class OneGeneration:
     def writes(self) -> list[Callable[[], None]]:
         """All that a run saves, each of which can be held up on its way."""
         saves = self.checkpoints
-        run, generation = self.table.run, self.table.generation
+        generation = self.table.generation
         filled = replace(self.identity, collection_uuid=generation)
         return [
             lambda: saves.save_segments(self.table, [self.segment]),
             lambda: saves.save_table(self.table),
             lambda: saves.save_shards(self.stream, [shard_document(self.shard)]),
             lambda: saves.save_stream(self.stream, []),
-            lambda: saves.save_identity("orders", self.identity, filled, run, generation),
+            lambda: saves.save_identity("orders", self.identity, filled, generation),
         ]
 
     def land(self) -> None:
@@ -186,13 +186,14 @@ def test_what_a_dead_run_saves_late_is_void_once_its_checkpoint_was_removed(
 ) -> None:
     checkpoints = Checkpoints(store)
     dead, fresh = (
-        OneGeneration(checkpoints, generation * 16, run) for generation, run in [("a", 5), ("b", 0)]
+        OneGeneration(Checkpoints(store, run=run), generation * 16, run)
+        for generation, run in [("a", 5), ("b", 0)]
     )
     dead.begin()
     dead.land()
     dead.assert_saved()
     if how == "shake forget":
-        checkpoints.forget("orders")
+        checkpoints.forget("orders", lambda: None)
     else:
         for key in documents(store, "orders"):
             store.swap("orders", {"_id": key}, None)
@@ -258,7 +259,7 @@ def test_a_removal_that_lands_late_removes_nothing_of_the_next_copy(store: Store
     old, fresh = (OneGeneration(Checkpoints(store), generation * 16, 0) for generation in "ab")
     old.begin()
     old.land()
-    Checkpoints(cast(Store, Recording())).forget("orders")
+    Checkpoints(cast(Store, Recording())).forget("orders", lambda: None)
     fresh.begin()
     fresh.land()
     for exchange in removed:

@@ -136,7 +136,7 @@ def test_who_has_lost_the_lease_stops_and_writes_nothing_more(
         steal_lease(copy)
         after.append(len(copy.wire.seen))
 
-    # 0 is the status; the first renewal comes before the first save, the second 10 s later.
+    # 0 renews it for the number of the run; the next ones come before the first save, and later.
     copy.wire.stop_at("request", "update", copy.status_table, steal, skip=1 + renewal)
     result = copy.migration.run()
     assert result.status == 1, result

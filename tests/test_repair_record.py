@@ -16,10 +16,10 @@ def test_a_late_record_of_a_repair_hides_no_session_of_a_later_one(mongo: Any, n
     released, answered = threading.Event(), threading.Event()
     host, port = mongo.client.address
     with Wire(host, port) as wire:
-        Checkpoints(MongoStore(mongo.uri, name)).begin_repair("t", 1)
+        Checkpoints(MongoStore(mongo.uri, name), run=1).begin_repair("t", 1)
         direct = f"mongodb://{host}:{port}/?directConnection=true"
-        dead = Checkpoints(MongoStore(f"{wire.uri}&retryWrites=false", name, timeout=1))
-        later = Checkpoints(MongoStore(direct, name))
+        dead = Checkpoints(MongoStore(f"{wire.uri}&retryWrites=false", name, timeout=1), run=2)
+        later = Checkpoints(MongoStore(direct, name), run=3)
         held = wire.stop_at(
             "request", "update", f"{name}.t", lambda: released.wait(30),
             late=True, cut=True, answered=answered,

@@ -177,8 +177,7 @@ class Recording:
         self, table: str, last: TableCheck, done: TableCheck, differences: list[Difference]
     ) -> None:
         """Save that a check of what has changed since the ``last`` one is completed."""
-        run = self.checks.fresh_run(table)
-        done = replace(done, check=uuid.uuid4().hex, run=run, findings=0)
+        done = replace(done, check=uuid.uuid4().hex, findings=0)
         lines = [one.as_json() for one in differences]
         self.lock.check()
         self.checks.complete_since(table, last, done, lines)
@@ -213,6 +212,7 @@ def recording(
             ) from error
         with lock.held():
             records = Recording(opened, Checks(store), Checkpoints(store), lock, eventual)
+            records.checks.take_number([plan.table.name for plan in plans], lock.renew)
             check = "" if anew or since else records.interrupted(plans)
             if not check and not since:
                 check = uuid.uuid4().hex

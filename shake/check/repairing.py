@@ -41,7 +41,7 @@ class Repairs:
         next run has a higher number, and ends these sessions before it applies a change: then the
         target refuses what an earlier repair sent. A repair ends them first, too.
         """
-        self._lock.check()
+        self._checkpoints.take_number([table.name], self._lock.renew)
         record, _ = self._checkpoints.load(table.name)
         if record and not record.published:  # what is repaired before its turn is copied once more
             raise CheckRefused(
@@ -65,8 +65,8 @@ class Repairs:
         saved = self._checkpoints.load_identity(table)
         known = saved or Identity(server=hosts(self._config.target_address))
         if (identity := known.used_by(self._target.user)) != saved:
-            run, generation = (record.run, record.generation) if record else (0, "")
-            self._checkpoints.save_identity(table, saved, identity, run, generation)
+            generation = record.generation if record else ""
+            self._checkpoints.save_identity(table, saved, identity, generation)
         if len(identity.users) > 1:
             log.warning("%s", several_users([table]))
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, cast, get_args
 
-from shake.checkpoint.contract import Document, Store, Superseded, numbered, read_one
+from shake.checkpoint.contract import Document, Store, Superseded, read_one
 from shake.checkpoint.document import FORMAT, Fields
 from shake.checkpoint.generations import named, of_generation, suffix
 from shake.checkpoint.identity import UNKNOWN, Identity
 from shake.checkpoint.kept import PREFIX, KeptItems, Tally
+from shake.checkpoint.order import numbered, take_number
 from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import (
     AppliedRecord,
@@ -37,12 +38,22 @@ _OF_TABLE = frozenset({*_BEGUN, _IDENTITY, "repair"})
 class Checkpoints:
     """The records of a task in a store: a collection per table, and ``status_table``.
 
-    Documents of other kinds (a stream's shards, or of other software) are not changed.
+    Documents of other kinds (a stream's shards, or of other software) are not changed. ``run`` is
+    the number of the run that saves, see :meth:`take_number`.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, *, run: int = 0, now: Callable[[], float] = time.time) -> None:
+        self.run = run
         self._store = store
         self._now = now
+
+    def take_number(self, tables: Iterable[str], renew: Callable[[], None]) -> None:
+        """Begin a run of the task, which changes the checkpoints of these tables.
+
+        ``renew`` renews the task lock. What was saved by earlier runs is to be read before.
+        """
+        names = [STATUS_TABLE, *map(stored_name, tables)]
+        self.run = take_number(self._store, (STATUS_TABLE, "run"), names, renew)
 
     def others(self) -> str:
         return self._store.others()
@@ -80,19 +91,19 @@ class Checkpoints:
         found = {one: self.kept(one, writes=writes).tally for one in there}
         return {table: tally for table, tally in found.items() if tally.items}
 
-    def forget(self, table: str) -> int:
+    def forget(self, table: str, renew: Callable[[], None]) -> int:
         """Remove the checkpoint of a table; return how many documents it had.
 
         The first removal makes all of it void. Where that is all that happens, a start is refused.
-        The number of the last run stays: the target refuses changes of a lower one.
+        The number of this run stays: the target refuses changes of a lower one. ``renew``: see
+        :meth:`take_number`.
         """
+        self.take_number([table], renew)
         name, kept = stored_name(table), bad_name(table)
         found = self._store.read(name)
         ours = [one for one in found if _is_of_table(one["_id"]) and one["_id"] != "repair"]
-        if (last := self.fresh_run(table) - 1) >= 0:
-            saved = _find(found, "repair")
-            number = RepairRecord(last, self.load_repair(table).sessions)
-            self._swap(table, saved, number.document() | self._date())
+        if ours:
+            self.begin_repair(table, 0)
         bad = [one for one in self._store.read(kept) if one["_id"].startswith(PREFIX)]
         for document in sorted(ours, key=lambda one: one["_id"] != "table"):
             self._store.swap(name, document, None)  # this one alone: it can land late
@@ -154,54 +165,27 @@ class Checkpoints:
         return Identity.of(table, saved) if saved else None
 
     def save_identity(
-        self, table: str, old: Identity | None, new: Identity, run: int = 0, generation: str = ""
+        self, table: str, old: Identity | None, new: Identity, generation: str = ""
     ) -> None:
         """Replace ``old``, which is what was read, or what an earlier run has saved since.
 
-        ``run`` and ``generation`` are the copy's. Raises Superseded where something else is stored.
-        The exchange is atomic, so what an earlier run sent late does not replace what a later one
-        saved.
+        ``generation`` is the copy's. Raises Superseded where a later run has saved another one.
         """
-        before = None if old is None else old.document()
-        document = new.document() | {"Run": run, "Life": generation}
-        if self._swap(table, before, document):
-            return
-        stored = self._read_one(table, _IDENTITY)
-        if stored is not None and Identity.of(table, stored) == new:
-            return
-        late = (
-            stored and stored.get("Run", 0) < run and stored.get("Life", generation) == generation
-        )
-        if not (late and self._swap(table, stored, document)):
-            raise Superseded(f"the checkpoint of table {table} is another run's: start again")
-
-    def fresh_run(self, table: str) -> int:
-        """A number above those of all runs that followed or repaired the table."""
-        documents = self._read(table)
-        numbered = ("stream", "shard-", "repair")
-        runs = [one["Run"] for one in documents if one["_id"].startswith(numbered)]
-        return max(runs, default=-1) + 1
-
-    def claim_run(self, table: str) -> int:
-        """Take a new run number for following the table; no other run gets it."""
-        return self.begin_repair(table, 0).run
+        document = self._numbered(new.document() | {"Life": generation})
+        if not self._swap(table, old.document() if old else None, document):
+            self._store.write(stored_name(table), [document])
 
     def load_repair(self, table: str) -> RepairRecord:
-        """The last run or repair of the table; one without sessions where there was no repair."""
+        """The last repair of the table; one without sessions where there was none."""
         found = self._read_one(table, "repair")
         return RepairRecord.of(table, found) if found else RepairRecord()
 
     def begin_repair(self, table: str, sessions: int) -> RepairRecord:
-        """Save that a repair of the table begins, which uses so many sessions.
-
-        The exchange is atomic: what an earlier repair sent late hides no session of a later one.
-        """
-        while True:
-            saved = self._read_one(table, "repair")
-            before = RepairRecord.of(table, saved).sessions if saved else 0
-            record = RepairRecord(self.fresh_run(table), max(sessions, before))
-            if self._swap(table, saved, record.document() | self._date()):
-                return record
+        """Save that a repair of the table begins, which uses so many sessions."""
+        before = self.load_repair(table).sessions
+        record = RepairRecord(self.run, max(sessions, before))
+        self._write(table, [record.document()])
+        return record
 
     def begin_stream(self, record: StreamRecord, check: Callable[[], None]) -> None:
         """Make room for the first record of a stream, which does not count before it is saved.
@@ -212,7 +196,8 @@ class Checkpoints:
         """
         saved = self._read_one(record.table, "stream")
         check()
-        if not self._swap(record.table, saved, record.document() | {"Begun": True}):
+        begun = self._numbered(record.document() | {"Begun": True})
+        if not self._swap(record.table, saved, begun):
             raise Superseded(
                 f"the stream of table {record.table} was begun by another run: start again"
             )
@@ -262,26 +247,13 @@ class Checkpoints:
         self._begin(saved, fresh)
         return fresh
 
-    def begin_run(self, record: TableRecord, segments: Iterable[SegmentRecord], token: str) -> None:
-        """Put a later run's number on all of a table's checkpoint, so that none before alters it.
-
-        The table's document comes first, in exchange for that of a lower number: so no other run
-        has this one. ``token`` names the process. Raises Superseded where another run has begun.
-        """
-
-        saved = self._read_one(record.table, "table")
-        if saved and saved["Run"] < record.run:
-            new = record.document() | {"RunToken": token} | self._date()
-            self._swap(record.table, saved, new)
-            saved = self._read_one(record.table, "table")
-        if not saved or (saved["Run"], saved.get("RunToken")) != (record.run, token):
-            raise Superseded(
-                f"the copy of table {record.table} was begun by another run: start again"
-            )
+    def begin_run(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
+        """Save all of a copy's checkpoint as this run: from then on no run before it alters it."""
+        self.save_table(record)
         self.save_segments(record, segments)
 
     def _begin(self, old: Document | None, record: TableRecord) -> None:
-        if not self._swap(record.table, old, record.document() | self._date()):
+        if not self._swap(record.table, old, self._numbered(record.document())):
             stored, _ = self.load(record.table)
             if stored != record:  # else a try of our own, which the store did not confirm
                 raise Superseded(
@@ -305,13 +277,6 @@ class Checkpoints:
         found = Fields(STATUS_TABLE, document).choice("StatusValue", get_args(SyncStatus))
         return cast(SyncStatus, found)
 
-    def begin_status(self) -> None:
-        """Save that the task copies, unless some status is saved.
-
-        So what an earlier run sent late does not replace the status of a later one.
-        """
-        self._swap(STATUS_TABLE, None, _status("full_sync") | self._date())
-
     def set_status(self, value: SyncStatus) -> None:
         self._write(STATUS_TABLE, [_status(value)])
 
@@ -321,10 +286,7 @@ class Checkpoints:
         return AppliedRecord.of(STATUS_TABLE, saved) if saved else None
 
     def save_applied(self, record: AppliedRecord) -> None:
-        """Save how far the task has applied changes.
-
-        What an earlier run has sent late does no harm: it is true for ever.
-        """
+        """Save how far the task has applied changes."""
         self._write(STATUS_TABLE, [record.document()])
 
     def load_summary(self) -> TaskSummary | None:
@@ -356,8 +318,10 @@ class Checkpoints:
         return self._store.swap(stored_name(table), old, new)
 
     def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
-        date = self._date()
-        self._store.write(stored_name(table), [numbered(one | date) for one in documents])
+        self._store.write(stored_name(table), list(map(self._numbered, documents)))
+
+    def _numbered(self, document: dict[str, Any]) -> dict[str, Any]:
+        return numbered(document | self._date(), self.run)
 
     def _date(self) -> dict[str, str]:
         return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}

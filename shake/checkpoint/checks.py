@@ -7,12 +7,13 @@ the state, and the differences. ``status_table`` names the check that is not com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from shake.checkpoint.contract import Document, Store, Superseded, numbered, read_one
+from shake.checkpoint.contract import Document, Store, Superseded, read_one
 from shake.checkpoint.document import FORMAT, Fields, Record
+from shake.checkpoint.order import numbered, take_number
 from shake.checkpoint.records import STATUS_TABLE
 from shake.config.names import CHECKED, stored_name
 from shake.errors import RefusedError
@@ -49,8 +50,7 @@ class TableCheck(Record):
     from for all that changes later, each shard as JSON; there is none where the table has no
     stream. ``findings`` says how many documents hold differences. ``slot`` and ``chunks`` say which
     documents hold the state, and ``over`` that all of the table is compared: of a check that is
-    not completed. ``run`` counts the processes that worked on checks of the table: what an earlier
-    one sent late alters nothing.
+    not completed. ``run`` is the number of the process that saved it.
     """
 
     NAMES: ClassVar = dict.fromkeys(("slot", "chunks", "over", "finished", "verdict"), "") | {
@@ -84,10 +84,19 @@ class TableCheck(Record):
 
 
 class Checks:
-    """The checks of a task in a store. A process that has no right to check it writes nothing."""
+    """The checks of a task in a store. A process that has no right to check it writes nothing.
 
-    def __init__(self, store: Store) -> None:
+    ``run`` is the number of the process that saves, see :meth:`take_number`.
+    """
+
+    def __init__(self, store: Store, *, run: int = 0) -> None:
+        self.run = run
         self._store = store
+
+    def take_number(self, tables: Iterable[str], renew: Callable[[], None]) -> None:
+        """Begin to check these tables. ``renew`` renews the right to check the task."""
+        names = map(_name, tables)
+        self.run = take_number(self._store, (STATUS_TABLE, "check-run"), names, renew)
 
     def load_check(self) -> CheckRecord | None:
         return self._record(STATUS_TABLE, "check", CheckRecord.of)
@@ -136,23 +145,13 @@ class Checks:
                 )
         return b"".join(Fields(_data(table), found[name]).data("Data") for name in names)
 
-    def fresh_run(self, table: str) -> int:
-        """A number above those of all processes that have saved anything of the table's checks."""
-        saved = [self.load_progress(table), self.load_completed(table)]
-        return max((one.run for one in saved if one), default=-1) + 1
-
     def begin(self, table: str, progress: TableCheck) -> TableCheck:
         """Save that this process begins or continues the check of a table; return what is saved.
 
-        That is an exchange, and gives the process a number that no other one gets. So what a
-        process that died when it began sends late alters nothing. What was saved of other checks
-        goes, but for the differences of the last completed one.
+        What was saved of other checks goes, but for the differences of the last completed one.
         """
-        while True:
-            saved = read_one(self._store, _name(table), "progress")
-            progress = replace(progress, run=self.fresh_run(table))
-            if self._store.swap(_name(table), saved, progress.document()):
-                break
+        progress = replace(progress, run=self.run)
+        self._store.write(_name(table), [self._numbered(progress.document())])
         completed = self.load_completed(table)
         kept = {progress.check, completed.check if completed else ""}
         self._delete(table, states=not progress.chunks, but=kept)
@@ -174,18 +173,18 @@ class Checks:
             for name, data in zip(_state_names(fresh), chunks, strict=True)
         ]
         self._write(table, [*documents, *findings])
-        self._store.write(_name(table), [numbered(fresh.document())])
+        self._store.write(_name(table), [self._numbered(fresh.document())])
         return fresh
 
     def _write(self, table: str, documents: list[dict[str, Any]]) -> None:
         per_call = max(1, _AT_ONCE // _CHUNK)
         for first in range(0, len(documents), per_call):
-            part = map(numbered, documents[first : first + per_call])
+            part = map(self._numbered, documents[first : first + per_call])
             self._store.write(_data(table), list(part))
 
     def complete(self, table: str, progress: TableCheck, completed: TableCheck) -> None:
         """Save that the check of a table is completed; the one before it goes."""
-        documents = [numbered(one.document()) for one in (completed, progress)]
+        documents = [self._numbered(one.document()) for one in (completed, progress)]
         self._store.write(_name(table), documents)
         self._delete(table, states=True, but={completed.check})
 
@@ -199,12 +198,16 @@ class Checks:
         Superseded.
         """
         findings, progress = _findings(completed, lines), self.load_progress(table)
-        completed = replace(completed, findings=len(findings))
+        completed = replace(completed, findings=len(findings), run=self.run)
         self._write(table, findings)
-        if not self._store.swap(_name(table), last.document(), completed.document()):
+        document = self._numbered(completed.document())
+        if not self._store.swap(_name(table), last.document(), document):
             raise Superseded(f"table {table}: another check has completed in the meantime")
         kept = {completed.check, progress.check if progress else ""}
         self._delete(table, states=False, but=kept)
+
+    def _numbered(self, document: dict[str, Any]) -> dict[str, Any]:
+        return numbered(document, self.run)
 
     def _delete(self, table: str, *, states: bool, but: set[str]) -> None:
         """Delete all states, and the differences of all checks but some."""

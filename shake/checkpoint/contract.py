@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -39,11 +37,10 @@ class Store(Protocol):
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         """Replace or insert each document by ``_id``; all of them are durable on return.
 
-        A document with a number ``Run`` replaces none with a greater one: Superseded. So what a
-        run that has ended wrote, and arrives late, cannot undo what the next one wrote. Nor does
-        it replace one of the same ``Run`` with a greater ``Serial``: see :func:`numbered`. A
-        document with a ``Life`` is never inserted, and replaces only one with the same: Superseded.
-        So it also undoes nothing where the collection was removed and begun anew.
+        A document with a number ``Write`` replaces none with a greater one: Superseded. So what
+        arrives late undoes nothing (see shake.checkpoint.order). A document with a ``Life`` is
+        never inserted, and replaces only one with the same: Superseded. So it also undoes nothing
+        where the collection was removed and begun anew.
         """
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
@@ -64,25 +61,6 @@ class Store(Protocol):
         """The program that keeps its own checkpoints in the same place, "" where there is none."""
 
     def close(self) -> None: ...
-
-
-_serials = itertools.count(1)
-
-
-def numbered(document: Document) -> dict[str, Any]:
-    """The document as the next write of this process; only one process writes as a ``Run``.
-
-    A command that was sent again, since its answer was late, can land after later ones. By its
-    ``Serial`` it then replaces nothing.
-    """
-    return {**document, "Serial": next(_serials)}
-
-
-def is_later(stored: Document, new: Document) -> bool:
-    """Whether what is stored is of a later run than ``new``, or of a later write of its run."""
-    if "Run" not in new or stored.get("Run", 0) != new["Run"]:
-        return bool(stored.get("Run", 0) > new.get("Run", math.inf))
-    return bool(stored.get("Serial", 0) > new.get("Serial", math.inf))
 
 
 def read_one(store: Store, collection: str, id: str) -> dict[str, Any] | None:

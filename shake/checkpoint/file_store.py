@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from shake import private_files
-from shake.checkpoint.contract import Document, StoreUnavailable, Superseded, is_later
+from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
+from shake.checkpoint.order import is_later
 from shake.errors import RefusedError, RunError, as_refusal
 
 log = logging.getLogger("shake.checkpoint")

@@ -19,7 +19,8 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from shake.checkpoint.contract import Document, StoreUnavailable, Superseded, is_later
+from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
+from shake.checkpoint.order import is_later
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 from shake.targets.mongodb.advice import advice
@@ -190,14 +191,9 @@ class MongoStore:
 
 def _not_later(document: Document) -> dict[str, Any]:
     """Selects what the document may replace; what :func:`is_later` stays: the upsert collides."""
-    later: list[dict[str, Any]] = []
-    if "Run" in document:
-        later.append({"Run": {"$gt": document["Run"]}})
-        if "Serial" in document:
-            later.append({"Run": document["Run"], "Serial": {"$gt": document["Serial"]}})
-    run = {"$nor": later} if later else {}
+    number = {"Write": {"$not": {"$gt": document["Write"]}}} if "Write" in document else {}
     generation = {"Life": document["Life"]} if "Life" in document else {}
-    return {"_id": document["_id"], **run, **generation}
+    return {"_id": document["_id"], **number, **generation}
 
 
 def _exactly(old: Document) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shake.stream.shard import Shard, ShardJournal, ShardState
 class StreamRecord(Record):
     """The stream that a table's changes come from.
 
-    ``run`` counts the runs that followed it: what an earlier one saves late alters nothing.
+    ``run`` is the number of the last run that followed it (see shake.checkpoint.order).
     ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
     are left out (incr.start = latest, until all of them are read); the positions were chosen at
     ``began``, or later. ``stamp`` is that of the copy that the stream follows. ``skipped`` counts
@@ -55,11 +55,10 @@ def repair_sessions(count: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class RepairRecord(Record):
-    """The last run of a table, which can be a repair by ``shake-check --repair``.
+    """The last repair of a table by ``shake-check --repair``, which counts as a run.
 
-    ``run`` is its number, above those of all runs before it. ``sessions`` is the largest number of
-    sessions that any repair of the table has used: one for each process. See
-    :func:`repair_sessions`.
+    ``run`` is its number. ``sessions`` is the largest number of sessions that any repair of the
+    table has used: one for each process. See :func:`repair_sessions`.
     """
 
     ID = "repair"

@@ -32,9 +32,8 @@ def _forget(config: Config, tables: list[str]) -> int:
     ):
         checkpoints = Checkpoints(store)
         for table in tables:
-            lock.check()
             place = config.checkpoint_of(table)
-            if not checkpoints.forget(table):
+            if not checkpoints.forget(table, lock.renew):
                 streams.say(f"table {table}: it has no checkpoint ({place})")
                 continue
             streams.say(

@@ -100,13 +100,13 @@ class Checkpointer(threading.Thread):
     def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
         save = self._checkpoints.save_identity
-        self._put(partial(save, record.table, old, new, record.run, record.generation))
+        self._put(partial(save, record.table, old, new, record.generation))
 
     def save_run(self, copy: MovingSegments, then: Callable[[], None]) -> None:
-        """Put the run's number on all of a table's checkpoint: no earlier run can alter it then."""
+        """Save all of a table's checkpoint as this run: no earlier run can alter it then."""
         record, segments = copy.record, copy.acknowledged()
         first = partial(self._checkpoints.begin_table, record)
-        later = partial(self._checkpoints.begin_run, record, segments, self._lock.token)
+        later = partial(self._checkpoints.begin_run, record, segments)
         self._saves.put(([later if record.run else first], then))
 
     def save_segments(self, copies: Sequence[MovingSegments]) -> None:

@@ -57,10 +57,8 @@ def save_identities(checkpoints: Checkpoints, plan: Plan, ours: Callable[[], Non
     for table in plan.tables:
         if table.identity != table.saved:
             ours()
-            record = table.record
-            checkpoints.save_identity(
-                table.table.name, table.saved, table.identity, record.run, record.generation
-            )
+            generation = table.record.generation
+            checkpoints.save_identity(table.table.name, table.saved, table.identity, generation)
 
 
 def shaping_settings(config: Config) -> dict[str, str]:

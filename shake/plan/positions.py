@@ -11,7 +11,7 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.records import new_generation
 from shake.checkpoint.stream_records import StreamRecord
 from shake.config import Config
-from shake.plan.plan import Plan, StreamPlan, TablePlan
+from shake.plan.plan import Action, Plan, StreamPlan, TablePlan
 from shake.source.contract import Source
 from shake.stream.beginning import all_shards, first_shards
 from shake.stream.journal import Journal
@@ -75,10 +75,9 @@ class _Chooser:
             chosen = StreamPosition(begun, list(table.stream.shards))
         else:
             chosen = self._begin(table, table.stream)
-        self.ours()
         record = replace(
             chosen.record,
-            run=self.checkpoints.claim_run(name),
+            run=self.checkpoints.run,
             stamp=table.record.stamp,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
@@ -86,6 +85,8 @@ class _Chooser:
             if begun is None:
                 self.checkpoints.begin_stream(record, self.ours)
             self.ours()
+            if table.action is Action.COMPLETE:  # no earlier run begins another copy from now on
+                self.checkpoints.save_table(table.record)
             self.checkpoints.save_stream(record, chosen.shards)
         return replace(chosen, record=record)
 

@@ -24,18 +24,15 @@ log = logging.getLogger("shake")
 class RunConnections:
     """The source, and the store of the checkpoints, opened.
 
-    ``spread``: children are to run on other machines.
+    ``checkpoints`` are in the store. ``spread``: children are to run on other machines.
     """
 
     endpoint: Endpoint
     credentials: CredentialSource
     store: Store
+    checkpoints: Checkpoints
     clock: SourceClock
     spread: bool
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.store)
 
     def client(self, stop: threading.Event) -> Source:
         """A client of the source, whose waits end with ``stop``."""
@@ -53,4 +50,5 @@ def open_connections(config: Config, *, spread: bool = False) -> Iterator[RunCon
     """Raises RefusedError where source or store cannot be used."""
     endpoint, credentials = open_source(config)
     with contextlib.closing(open_store(config)) as store:
-        yield RunConnections(endpoint, credentials, store, SourceClock(), spread)
+        checkpoints = Checkpoints(store)
+        yield RunConnections(endpoint, credentials, store, checkpoints, SourceClock(), spread)

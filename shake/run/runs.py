@@ -92,6 +92,7 @@ class Runs:
         config, checkpoints = self.options.config, self.opened.checkpoints
         with contextlib.ExitStack() as stack:
             self.pages.begin(plan, self.oversight)
+            checkpoints.take_number([one.table.name for one in plan.tables], self.lock.renew)
             save_identities(checkpoints, plan, self.lock.check)
             watch, positions = stack.enter_context(self._watching(plan))
             end_repairs(config, checkpoints, plan, positions)
@@ -149,7 +150,7 @@ class Runs:
         )
         if opened.checkpoints.status() is None:
             self.lock.check()
-            opened.checkpoints.begin_status()
+            opened.checkpoints.set_status("full_sync")
         try:
             return run.run()
         finally:

@@ -69,10 +69,12 @@ def _run(options: RunOptions, pages: StatusPages) -> Ending | None:
         for line in brief(make_report(config, plan, facts)):
             log.info("%s", line)
         if plan.complete and not plan.follows:
+            names = [table.table.name for table in plan.tables]
+            opened.checkpoints.take_number(names, lock.renew)
             save_identities(opened.checkpoints, plan, lock.check)
-            names = ", ".join(table.table.name for table in plan.tables)
+            done = ", ".join(names)
             options.reporter.print(
-                f"the full copy is complete already, nothing is to be done: {names}"
+                f"the full copy is complete already, nothing is to be done: {done}"
             )
             return None
         oversight = stack.enter_context(overseen(config, opened.checkpoints, lock))
