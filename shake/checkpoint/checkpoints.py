@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from shake.checkpoint.contract import Document, Store, Superseded, read_one
-from shake.checkpoint.document import FORMAT, Fields
-from shake.checkpoint.generations import named, of_generation, suffix
+from shake.checkpoint.document import FORMAT, Fields, Record
 from shake.checkpoint.identity import UNKNOWN, Identity
 from shake.checkpoint.kept import PREFIX, KeptItems, Tally
 from shake.checkpoint.order import numbered, take_number
-from shake.checkpoint.records import STATUS_TABLE, SegmentRecord, TableRecord
+from shake.checkpoint.records import (
+    STATUS_TABLE,
+    SegmentRecord,
+    TableRecord,
+    named,
+    of_generation,
+    suffix,
+)
 from shake.checkpoint.stream_records import (
     AppliedRecord,
     RepairRecord,
@@ -28,11 +34,12 @@ from shake.stream.shard import Shard
 
 SyncStatus = Literal["full_sync", "incr_sync"]
 
+R = TypeVar("R", bound=Record)
+
 #: Documents of a table that the task has begun with.
-_BEGUN = frozenset({"table", "stream"})
-_IDENTITY = "identity"
+_BEGUN = frozenset({TableRecord.ID, StreamRecord.ID})
 #: All of them, but for those of its segments and shards.
-_OF_TABLE = frozenset({*_BEGUN, _IDENTITY, "repair"})
+_OF_TABLE = frozenset({*_BEGUN, Identity.ID, RepairRecord.ID})
 
 
 class Checkpoints:
@@ -71,10 +78,10 @@ class Checkpoints:
                 or not (selected(name) or is_shortened(name))
             ):
                 continue
-            documents = self._store.read(name, _BEGUN | {_IDENTITY})
+            documents = self._store.read(name, _BEGUN | {Identity.ID})
             table = next((str(one["Table"]) for one in documents if "Table" in one), name)
             if selected(table) and any(one["_id"] in _BEGUN for one in documents):
-                found[table] = (_identity(table, documents) or UNKNOWN).origin
+                found[table] = (_record(table, documents, Identity) or UNKNOWN).origin
         return found
 
     def kept(self, table: str, *, writes: bool = False) -> KeptItems:
@@ -118,7 +125,7 @@ class Checkpoints:
         be read.
         """
         documents = self._read(table)
-        record = _table_record(table, documents)
+        record = _record(table, documents, TableRecord)
         segments = sorted(
             (
                 SegmentRecord.of(table, one)
@@ -143,7 +150,7 @@ class Checkpoints:
         runs are ignored.
         """
         documents = self._read(table)
-        copy = _table_record(table, documents)
+        copy = _record(table, documents, TableRecord)
         stream = _find(documents, "stream")
         if stream is None or "Begun" in stream or (copy is not None and not copy.owns(stream)):
             return None, []
@@ -161,8 +168,7 @@ class Checkpoints:
 
     def load_identity(self, table: str) -> Identity | None:
         """What the table's checkpoint is of; None where that was never saved."""
-        saved = self._read_one(table, _IDENTITY)
-        return Identity.of(table, saved) if saved else None
+        return self._load(table, Identity)
 
     def save_identity(
         self, table: str, old: Identity | None, new: Identity, generation: str = ""
@@ -177,8 +183,7 @@ class Checkpoints:
 
     def load_repair(self, table: str) -> RepairRecord:
         """The last repair of the table; one without sessions where there was none."""
-        found = self._read_one(table, "repair")
-        return RepairRecord.of(table, found) if found else RepairRecord()
+        return self._load(table, RepairRecord) or RepairRecord()
 
     def begin_repair(self, table: str, sessions: int) -> RepairRecord:
         """Save that a repair of the table begins, which uses so many sessions."""
@@ -240,8 +245,8 @@ class Checkpoints:
         """
         documents = self._read(record.table)
         saved = _find(documents, "table")
-        last = _table_record(record.table, documents) or record
-        uuid = (_identity(record.table, documents) or UNKNOWN).collection_uuid
+        last = _record(record.table, documents, TableRecord) or record
+        uuid = (_record(record.table, documents, Identity) or UNKNOWN).collection_uuid
         fresh = last.anew(int(self._now()), segments, gap, uuid)
         check()
         self._begin(saved, fresh)
@@ -282,8 +287,7 @@ class Checkpoints:
 
     def load_applied(self) -> AppliedRecord | None:
         """How far the task has applied changes; None where it never said so."""
-        saved = self._read_one(STATUS_TABLE, "applied")
-        return AppliedRecord.of(STATUS_TABLE, saved) if saved else None
+        return self._load(STATUS_TABLE, AppliedRecord)
 
     def save_applied(self, record: AppliedRecord) -> None:
         """Save how far the task has applied changes."""
@@ -291,8 +295,7 @@ class Checkpoints:
 
     def load_summary(self) -> TaskSummary | None:
         """How the task stands, or how it ended, as it was last saved; None where it never was."""
-        saved = self._read_one(STATUS_TABLE, "summary")
-        return TaskSummary.of(STATUS_TABLE, saved) if saved else None
+        return self._load(STATUS_TABLE, TaskSummary)
 
     def save_summary(self, summary: TaskSummary, check: Callable[[], None]) -> bool:
         """Save a summary; whether that was done.
@@ -306,13 +309,16 @@ class Checkpoints:
         if saved:
             summary = summary.after(saved)
             old = {"_id": "summary", "Token": saved.token, "At": saved.at}
-        return self._swap(STATUS_TABLE, old, summary.document() | self._date())
+        return self._swap(STATUS_TABLE, old, self._numbered(summary.document()))
 
     def _read(self, table: str) -> list[dict[str, Any]]:
         return self._store.read(stored_name(table))
 
     def _read_one(self, table: str, id: str) -> dict[str, Any] | None:
         return read_one(self._store, stored_name(table), id)
+
+    def _load(self, table: str, kind: type[R]) -> R | None:
+        return _record(table, self._store.read(stored_name(table), [kind.ID]), kind)
 
     def _swap(self, table: str, old: Document | None, new: Document | None) -> bool:
         return self._store.swap(stored_name(table), old, new)
@@ -321,10 +327,8 @@ class Checkpoints:
         self._store.write(stored_name(table), list(map(self._numbered, documents)))
 
     def _numbered(self, document: dict[str, Any]) -> dict[str, Any]:
-        return numbered(document | self._date(), self.run)
-
-    def _date(self) -> dict[str, str]:
-        return {"UpdateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))}
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
+        return numbered(document | {"UpdateDate": date}, self.run)
 
 
 def _find(documents: Iterable[Document], key: str) -> Document | None:
@@ -340,11 +344,6 @@ def _is_of_table(key: str) -> bool:
     return key in _OF_TABLE or key.startswith(("segment-", "shard-"))
 
 
-def _table_record(table: str, documents: Iterable[Document]) -> TableRecord | None:
-    found = _find(documents, "table")
-    return TableRecord.of(table, found) if found else None
-
-
-def _identity(table: str, documents: Iterable[Document]) -> Identity | None:
-    found = _find(documents, _IDENTITY)
-    return None if found is None else Identity.of(table, found)
+def _record(table: str, documents: Iterable[Document], kind: type[R]) -> R | None:
+    found = _find(documents, kind.ID)
+    return kind.of(table, found) if found else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, get_args
 
@@ -19,6 +20,9 @@ STATUS_TABLE = "status_table"
 #: after a day.
 _REPLACED = 16
 
+#: How :func:`named` ends a name.
+_ENDING = re.compile("@[0-9a-f]{16}$")
+
 
 def new_generation() -> str:
     """Identifies a record, and what belongs to it, until a user removes the checkpoint.
@@ -27,6 +31,26 @@ def new_generation() -> str:
     generation, and changes nothing. Records of older versions have none: "".
     """
     return uuid.uuid4().hex[:16]
+
+
+def suffix(generation: str) -> str:
+    return f"@{generation}" if generation else ""
+
+
+def named(document: dict[str, Any], generation: str) -> dict[str, Any]:
+    """The document by a name that no other generation has. So none of another one is in its way."""
+    return document | {"_id": document["_id"] + suffix(generation)}
+
+
+def of_generation(
+    documents: Iterable[Document], kind: str, generation: str
+) -> Iterator[dict[str, Any]]:
+    """The documents of a kind and generation, as they were before they were :func:`named`."""
+    for one in documents:
+        name: str = one["_id"]
+        found = _ENDING.search(name)
+        if name.startswith(kind) and (found[0] if found else "") == suffix(generation):
+            yield {**one, "_id": name.removesuffix(suffix(generation))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from shake.checkpoint.kept import NOTHING_KEPT, Tally
 from shake.checkpoint.task_lock import TaskLock
@@ -33,19 +32,9 @@ from shake.plan.positions import StreamPosition
 from shake.process.loop import Loop
 from shake.process.site import HERE, Site, Sites
 from shake.run.connections import RunConnections
+from shake.run.status_pages import StatusPages
 from shake.source.contract import Source
 from shake.status.progress import Reporter
-from shake.status.snapshot import Snapshot
-
-
-class Display(Protocol):
-    """Where a run is shown."""
-
-    def show(self, snapshot: Snapshot) -> None:
-        """The state of the task has changed."""
-
-    def copied(self) -> None:
-        """The full copy is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +49,7 @@ class RunResources:
     watch: Source
     positions: Mapping[str, StreamPosition]
     lock: TaskLock
-    screen: Display
+    screen: StatusPages
     desk: Desk
     sites: Sites
 

@@ -107,15 +107,17 @@ class StatusPages:
                 profile_server(lambda: self.asked.reports(), bind, profile, token)
             )
 
-    # ---- as the Display
+    # ---- what has changed
 
     def show(self, snapshot: Snapshot) -> None:
+        """Show the state of the task, which has changed."""
         self.last, self._shown = snapshot, time.monotonic()
         self.reporter.tick(snapshot, time.monotonic())
         if self._oversight:
             self._oversight.show(snapshot)
 
     def copied(self) -> None:
+        """The full copy is complete."""
         if self._follows:  # else it is printed at the end
             self.reporter.print(FULL_SYNC_DONE)
 
