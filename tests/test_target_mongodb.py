@@ -18,7 +18,7 @@ from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RefusedError, RunError
 from shake.plan.plan import Action, Plan, TablePlan
-from shake.run.sweeping import sweep
+from shake.run.planning import sweep
 from shake.schema import Attribute, Keys, Table
 from shake.targets.contract import Changes, CopyRun, Fence
 from shake.targets.mongodb import fields

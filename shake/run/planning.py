@@ -13,7 +13,8 @@ from shake.checkpoint.standing import Run, standing
 from shake.checkpoint.task_lock import TaskLock
 from shake.config import Config
 from shake.errors import RunError, as_refusal, refuse
-from shake.plan.plan import Plan
+from shake.phase import Phase
+from shake.plan.plan import Plan, TablePlan
 from shake.plan.preflight import gap_warnings, local_problems, make_plan, spreading_problems
 from shake.plan.profile import take_profiles
 from shake.plan.report import Facts, PlanReport, make_report
@@ -21,7 +22,6 @@ from shake.plan.sample import take_samples
 from shake.process.ulimits import files_problem
 from shake.run.connections import RunConnections, open_connections
 from shake.run.status_pages import page_stays
-from shake.run.sweeping import sweep
 from shake.targets.choice import open_target
 
 log = logging.getLogger("shake")
@@ -98,6 +98,31 @@ def _plan(config: Config, workers: int, opened: RunConnections) -> Plan:
             problems = spreading_problems(config, target, kept)
             plan = replace(plan, refusals=(*plan.refusals, *problems))
         return plan
+
+
+def sweep(config: Config, plan: Plan) -> bool:
+    """Remove what late commands of earlier runs have created, where no writer is to do it.
+
+    A writer does it when it has taken over a staging collection, and before it applies changes.
+    Returns whether an unfinished copy was removed too, which is to be begun again.
+    """
+    swept = [one for one in plan.tables if one.record.staged and _swept_first(one)]
+    if not swept:
+        return False
+    target = open_target(config, stop=threading.Event(), on_retry=log.info)
+    with contextlib.closing(target):
+        for table in swept:
+            copy = table.record.copy_run
+            if staging := target.staging(table.namespace, table.table, copy, log.info):
+                # Another process can have taken the number of an unfinished run by now.
+                staging.sweep(published=table.record.published)
+    return not all(one.record.published for one in swept)
+
+
+def _swept_first(table: TablePlan) -> bool:
+    if table.record.published:
+        return table.stream is None
+    return table.record.run > 0 and table.record.phase is Phase.PREPARING
 
 
 def writers_at_once(config: Config, workers: int) -> int:
