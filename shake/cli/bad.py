@@ -15,6 +15,7 @@ from shake.status.figures import many
 from shake.status.logs import one_line
 
 LISTED, FAILED, WRONG = 0, 1, 2
+_ADVICE = "shake check --conf FILE --repair stores what can be stored by now"
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -23,8 +24,9 @@ def _run(options: argparse.Namespace) -> int:
             items = all_kept(store)
         for item in items:
             streams.say(_json(item) if options.json else _text(item))
+        kept = f"{many(len(items), 'item')} kept, and not stored; {_ADVICE}"
         if not options.json:
-            streams.say(_closing(len(items)))
+            streams.say(kept if items else "no item is kept")
         return LISTED
 
     return command.run(options, body, failed=command.failed_or_wrong, stopped=("stopped", FAILED))
@@ -48,15 +50,6 @@ def _text(item: KeptItem) -> str:
     return (
         f"table {item.table}: {one_line(item.key)}: {one_line(item.reason)}\n"
         f"    from {item.origin}, kept at {item.time}{older}"
-    )
-
-
-def _closing(number: int) -> str:
-    if not number:
-        return "no item is kept"
-    return (
-        f"{many(number, 'item')} kept, and not stored; shake check --conf FILE --repair stores "
-        "what can be stored by now"
     )
 
 

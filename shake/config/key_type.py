@@ -114,5 +114,5 @@ def invisible(text: str) -> str:
 def key(name: str, doc: str, kind: Kind = TEXT, default: Any = None, **more: Any) -> Any:
     """The dataclass field of a key; the arguments are those of :class:`Key`."""
     made = Key(name, doc, kind, default, **more)
-    plain = MISSING if made.required else default
-    return field(default=plain, repr=made.secret is None, metadata={"key": made})
+    value = MISSING if made.required else default
+    return field(default=value, repr=made.secret is None, metadata={"key": made})

@@ -106,8 +106,7 @@ class Mongod(MongoServer):
         home = fetch.mongod(self.version)
         data, key = self.folder / "data", self.folder / "key"
         data.mkdir(exist_ok=True)
-        place = ["--bind_ip", HOST, "--port", str(self.port), "--nounixsocket"]
-        place += ["--dbpath", str(data)]
+        place = ["--bind_ip", HOST, "--port", str(self.port), "--nounixsocket", f"--dbpath={data}"]
         if self.replica_set:
             place += ["--replSet", self.replica_set, "--oplogSize", "128"]
         small = ["--wiredTigerCacheSizeGB", str(self.cache)]

@@ -34,10 +34,11 @@ class TableStatus:
     expected_bytes: int = 0
     segments: int = 0
     segments_done: int = 0
-    rate: float = 0.0  # items a second of late
-    pace: float = 0.0  # items a second of the last minutes, by which the time left is estimated
-    byte_rate: float = 0.0  # bytes written a second of late
-    unit_rate: float = 0.0  # read units a second of late
+    #: a second of late: items, bytes and read units; ``pace``: items of the last minutes
+    rate: float = 0.0
+    pace: float = 0.0
+    byte_rate: float = 0.0
+    unit_rate: float = 0.0
     answers: int = 0  # answers to requests that read it, in this run
     seconds_left: float | None = None  # None when it is not known
     throttles: int = 0
