@@ -114,10 +114,12 @@ def test_finish_says_so_when_the_run_ends_otherwise(followed: Followed, running:
     command = [sys.executable, str(ROOT / "bin/shake"), "control", "--conf", str(running.conf)]
     waiting = subprocess.Popen([*command, "finish"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until(lambda: any("FINISHING" in one for one in status(port_of(running))["notices"]))
-    stopped(running, running.running[0])
+    with connected(socket_of(running)):  # a client that asks for nothing
+        result = stopped(running, running.running[0])
     _, errors = waiting.communicate(timeout=20)
     assert waiting.returncode == 1
     assert b"stopped by SIGTERM" in errors
+    assert " asyncio: " not in result.stdout
 
 
 def test_a_run_that_is_killed_before_its_finish_is_told(

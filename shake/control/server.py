@@ -121,7 +121,7 @@ class ControlServer(threading.Thread):
             self._clients[writer] = reply = asyncio.wrap_future(self._ask(command))
             # Not awaited itself: it would end with this client, and others can wait for it too.
             while not (await asyncio.wait([reply], timeout=_LOOK_SECONDS))[0]:
-                if reader.at_eof():
+                if reader.at_eof() or writer.is_closing():
                     raise EOFError
             await _send(writer, reply.result())
             self._clients[writer] = None
