@@ -17,12 +17,12 @@ class StreamRecord(Record):
 
     ``run`` is the number of the last run that followed it (see shake.checkpoint.order).
     ``since`` and ``began`` are Unix seconds on the source's clock: changes made before ``since``
-    are left out (incr.start = latest, until all of them are read); the positions were chosen at
-    ``began``, or later. ``stamp`` is that of the copy that the stream follows. ``skipped`` counts
-    the changes that all runs left out because the target lacked their key: the target does not
-    hold all items then. ``repairs`` is the number of repair sessions that this run has ended.
-    ``generation``: see :func:`new_generation`. ``set_back``: the source's clock was set back, and
-    changes from before that can still be unread.
+    are left out (incr.start = latest, in the first run, until all of them are read); the positions
+    were chosen at ``began``, or later. ``stamp`` is that of the copy that the stream follows.
+    ``skipped`` counts the changes that all runs left out because the target lacked their key: the
+    target does not hold all items then. ``repairs`` is the number of repair sessions that this run
+    has ended. ``generation``: see :func:`new_generation`. ``set_back``: the source's clock was set
+    back, and changes from before that can still be unread.
     """
 
     ID = "stream"

@@ -72,7 +72,8 @@ class _Chooser:
         assert table.stream is not None
         name, begun = table.table.name, table.stream.record
         if begun:
-            chosen = StreamPosition(begun, list(table.stream.shards))
+            # The source's clock can have been set back since then, and show a later time by now.
+            chosen = StreamPosition(replace(begun, since=0.0), list(table.stream.shards))
         else:
             chosen = self._begin(table, table.stream)
         record = replace(
