@@ -18,6 +18,7 @@ from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError, Stopped
 from shake.schema import RETENTION, TRIM_TOLERANCE
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
+from shake.source.clock import DISORDER
 from shake.source.connection import Buffer
 from shake.source.dynamodb import DynamoSource
 from shake.stream.listing import Listed, ancestors, below
@@ -32,9 +33,6 @@ _THREADS = 16
 _LIMIT = 1000
 #: Seconds for which what follows an ended shard can be missing from the listing, and between looks.
 _LISTED_WITHIN, _LOOK_EVERY = 60.0, 1.0
-
-#: Seconds by which creation times can be out of order.
-_DISORDER = 2.0
 
 
 class FullCheckNeeded(CheckRefused):
@@ -155,7 +153,7 @@ class RecentChanges:
 
         One of a later time than now does not: it is from before the source's clock was set back.
         """
-        return moment < created - _DISORDER and created <= self.source.clock.latest()
+        return moment < created - DISORDER and created <= self.source.clock.latest()
 
     def _pages(
         self, shard: str, start: str, moment: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 from shake.checkpoint.contract import Document
@@ -21,8 +22,9 @@ class StreamRecord(Record):
     were chosen at ``began``, or later. ``stamp`` is that of the copy that the stream follows.
     ``skipped`` counts the changes that all runs left out because the target lacked their key: the
     target does not hold all items then. ``repairs`` is the number of repair sessions that this run
-    has ended. ``generation``: see :func:`new_generation`. ``set_back``: the source's clock was set
-    back, and changes from before that can still be unread.
+    has ended. ``generation``: see :func:`new_generation`. ``set_back``: not 0 where the source's
+    clock was set back, and changes from before that can still be unread. They are of this time at
+    most, which is infinite where it is unknown.
     """
 
     ID = "stream"
@@ -38,14 +40,15 @@ class StreamRecord(Record):
     skipped: int = 0
     repairs: int = 0
     generation: str = ""
-    set_back: bool = False
+    set_back: float = 0.0
 
     def own(self) -> dict[str, Any]:
-        return {"SetBack": int(self.set_back)}
+        return {"SetBack": 1 if self.set_back == inf else self.set_back}
 
     @classmethod
     def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
-        return {"set_back": "SetBack" in found.document and found.number("SetBack") > 0}
+        set_back = found.real("SetBack") if "SetBack" in found.document else 0.0
+        return {"set_back": inf if set_back == 1 else set_back}
 
 
 def repair_sessions(count: int) -> list[str]:

@@ -81,8 +81,8 @@ class FollowPhases:
         """Watch streams; a table is followed from :meth:`begin` on."""
         self._monitor.start()
         if self._followed_tables:
-            self._source_clock.on_set_back = lambda bounds: self._loop.post(
-                partial(self._clock_set_back, bounds)
+            self._source_clock.on_set_back = lambda bounds, before: self._loop.post(
+                partial(self._clock_set_back, bounds, before)
             )
             earliest, latest = self._source_clock.earliest(), self._source_clock.latest()
             for followed in self._followed_tables.values():
@@ -107,14 +107,15 @@ class FollowPhases:
         """A worker has news of the source's clock."""
         self._source_clock.learn(bounds, boot_clock())
 
-    def _clock_set_back(self, bounds: Bounds) -> None:
+    def _clock_set_back(self, bounds: Bounds, before: Bounds) -> None:
         """An answer to a worker, or to this process, shows that the source's clock was set back."""
         now = boot_clock()
         earliest = self._source_clock.earliest(now)
         log.warning("the source's clock was set back: it shows about %s", utc(earliest))
         for followed in self._followed_tables.values():
             most = earliest - self._config.incr_margin
-            self._scheduler.set_back(followed, most, now + bounds.high)
+            peak = now + before.high
+            self._scheduler.set_back(followed, most, now + bounds.high, peak)
         self._goal = min(self._goal, now + bounds.high)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from shake.farm import worker_messages, writer_messages
 from shake.farm.farm import Farm
@@ -14,6 +15,7 @@ from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import ApplyingLease, FollowedTable, PublishedBatch
 from shake.follow.turns import Turns
 from shake.source.clock import STEP
+from shake.stream.shard import Shard
 
 
 class FollowScheduler:
@@ -92,7 +94,7 @@ class FollowScheduler:
         match message:
             case worker_messages.Batch():
                 followed.answers += message.complete
-                self._look_at_time(followed, message.created)
+                self._look_at_time(followed, shard, message.created)
                 changes = followed.note_batch(
                     message, self._source_clock.earliest(), self._loop.clock()
                 )
@@ -111,20 +113,22 @@ class FollowScheduler:
                 self._ledger.end(lease)
                 self.assign(followed)
 
-    def _look_at_time(self, followed: FollowedTable, created: float) -> None:
+    def _look_at_time(self, followed: FollowedTable, shard: Shard, created: float) -> None:
         """A change of a later time than the source's clock shows: it was set back since then.
 
         So it is where that happened before this run, and the change was not read until now.
         """
         latest = self._source_clock.latest()
-        if created > latest + STEP:
+        if created > latest + STEP and not followed.explains(shard, created):
             most = self._source_clock.earliest() - self._config.incr_margin
-            self.set_back(followed, most, latest)
+            self.set_back(followed, most, latest, inf)
 
-    def set_back(self, followed: FollowedTable, most: float, latest: float) -> None:
+    def set_back(self, followed: FollowedTable, most: float, latest: float, peak: float) -> None:
         """See FollowedTable.set_back."""
-        followed.set_back(most, latest)
-        self.open_again(followed)
+        leaves_out = followed.record.since
+        followed.set_back(most, latest, peak)
+        if leaves_out:
+            self.open_again(followed)
 
     def _apply(self, lease: ApplyingLease) -> None:
         """Have the next batch of a shard applied: one at a time, since their order counts."""

@@ -29,10 +29,12 @@ class PublishedBatch:
     """A batch that a worker has published.
 
     ``tip``: once it is applied, all that was written to the shard before that moment is.
+    ``passed``: and all that was written before the source's clock was set back.
     """
 
     batch: Batch
     tip: float = 0.0
+    passed: bool = False
 
     @property
     def written(self) -> bool:
@@ -87,6 +89,8 @@ class FollowedTable:
         self._set_back = SetBack(self.shards)
         self.unsaved = UnsavedShards()
         self._altered = False  # whether ``record`` is not saved yet
+        #: Whether the positions that show that SetBack is over are among those to be saved.
+        self._shown = False
         self._finished: list[str] = []  # see take_finished
         self._rate = Rate(clock)
         open_ = [one for one in self.shards if one.state is not ShardState.APPLIED]
@@ -132,7 +136,8 @@ class FollowedTable:
         if batch.records:
             self._saw(batch.created, clock)
         created = self._set_back.usable(batch.created, limit)
-        return PublishedBatch(batch._replace(created=created))
+        passed = self._set_back.passed(batch.created)
+        return PublishedBatch(batch._replace(created=created), passed=passed)
 
     def _saw(self, created: float, clock: float) -> None:
         self.newest = max(self.newest, created)
@@ -151,6 +156,8 @@ class FollowedTable:
             self._take_from_journal(shard, batch)
             self.shards.advance(shard, batch.sequence, batch.created)
             self._reach_tip(shard, published.content.tip)
+            if published.content.passed:
+                self._set_back.prove(shard)
             self.unsaved.add(shard)
 
     def _take_from_journal(self, shard: Shard, batch: Batch) -> None:
@@ -208,12 +215,14 @@ class FollowedTable:
 
     def take_unsaved(self) -> list[dict[str, object]] | None:
         """The documents of shards that have moved since the last call; None: no shard has."""
-        return self.unsaved.take(self.shards) if self.unsaved else None
+        taken = self.unsaved.take(self.shards) if self.unsaved else None
+        self._shown = self._set_back.over and not self.unsaved
+        return taken
 
     def take_altered(self) -> bool:
-        """Whether the record has changed since the last call."""
-        if self.record.set_back and self._set_back.over and not self.unsaved:
-            self._alter(set_back=False)  # the positions that show it are saved before
+        """Whether the record has changed since the last call. What is taken is saved in order."""
+        if self.record.set_back and self._shown and self._set_back.over:
+            self._alter(set_back=0.0)
         altered, self._altered = self._altered, False
         return altered
 
@@ -231,19 +240,23 @@ class FollowedTable:
         Where something is saved of a later time, the source's clock was set back since then.
         """
         saved = [self.record.began, *(shard.read_through for shard in self.shards)]
-        if self.record.set_back or max(saved) > earliest:
-            self.set_back(earliest - margin, latest)
+        if max(saved) > earliest:
+            self.set_back(earliest - margin, latest, inf)
+        elif self.record.set_back:
+            self.set_back(earliest - margin, latest, self.record.set_back)
 
-    def set_back(self, most: float, latest: float) -> None:
+    def set_back(self, most: float, latest: float, peak: float) -> None:
         """The source's clock was set back; nothing is proved beyond ``most`` on it.
 
         It shows ``latest`` now, or an earlier time. All changes so far were made before ``latest``.
+        It never showed a later time than ``peak``; infinite where that is unknown.
 
         Unread changes can have creation times from before the clock was set back. These prove
         nothing either.
         """
-        self._set_back.begin(most, latest)
-        self._alter(since=0.0, set_back=True)
+        peak = self._set_back.begin(most, latest, peak)
+        self._alter(since=0.0, set_back=peak, began=min(self.record.began, most))
+        self._shown = False
         self._copied_until = min(self._copied_until, latest)
         self.consistent_from = min(self.consistent_from, latest)
         self.unsaved.add(*self.shards.set_back(most))
@@ -251,6 +264,11 @@ class FollowedTable:
         for changes in self._published():
             created = min(changes.batch.created, most)
             changes.batch, changes.tip = changes.batch._replace(created=created), 0.0
+            changes.passed = False
+
+    def explains(self, shard: Shard, created: float) -> bool:
+        """Whether an unread change can have this time because the clock was set back before."""
+        return self._set_back.explains(shard, created)
 
     # ---- progress
 

@@ -22,6 +22,8 @@ EPOCH = 60.0
 DRIFT = 200e-6
 #: Seconds by which a clock must be behind to count as set back: servers differ by less.
 STEP = 1.0
+#: Seconds by which creation times of changes can be out of order.
+DISORDER = 2.0
 #: Seconds by which this machine's wall clock can differ from that of a source without ``Date``.
 UNDATED = 30.0
 NO_DATE = (
@@ -85,7 +87,7 @@ class _Epoch:
         return _Epoch(self.since, self.bounds.widened(drift), refuted)
 
 
-def ignore(bounds: Bounds) -> None:
+def ignore(*bounds: Bounds) -> None:
     """Do nothing about bounds."""
 
 
@@ -94,14 +96,14 @@ class SourceClock:
 
     Bounds that contradict each other (the clock was set, or several servers answer) all count
     until the older ones have aged out. ``on_news`` is called with bounds that are news, where they
-    are from a ``Date``. With those that show that the clock was set back ``on_set_back`` is called.
-    Both run in the thread that learns the bounds.
+    are from a ``Date``. With those that show that the clock was set back ``on_set_back`` is called,
+    and with those that were known before. Both run in the thread that learns the bounds.
     """
 
     def __init__(
         self,
         on_news: Callable[[Bounds], None] = ignore,
-        on_set_back: Callable[[Bounds], None] = ignore,
+        on_set_back: Callable[[Bounds, Bounds], None] = ignore,
     ) -> None:
         self._on_news = on_news
         self.on_set_back = on_set_back
@@ -141,8 +143,8 @@ class SourceClock:
             after = self._bounds(now)
         if back or before is None or before.disjoint(new) or _tighter(before, after):
             on_news(new)
-        if back:
-            self.on_set_back(new)
+        if back and before is not None:
+            self.on_set_back(new, before)
         return back
 
     def earliest(self, local: float | None = None) -> float:

@@ -43,7 +43,7 @@ class WorkerContext:
         """The calling thread reads this table from now on; each try takes a ``permit``."""
         self._about.table, self._about.permit = table, permit
 
-    def _set_back(self, bounds: Bounds) -> None:
+    def _set_back(self, *bounds: Bounds) -> None:
         self.clock_set_back = True
         self.channel.send(messages.ClockSetBack())
 
