@@ -162,3 +162,11 @@ def test_an_unread_shard_is_looked_at_once_the_stream_may_have_trimmed_it() -> N
         ("s2", ("1", "7")),
         ("s1", ("1", "")),
     ]
+
+
+def test_servers_whose_clocks_differ_a_little_are_no_clock_that_was_set_back() -> None:
+    """What the last run saved is of the time of one server, and a run begins by that of another."""
+    for behind, found in ((0.9, False), (1.1, True)):
+        one = followed([])
+        one.resume(RECORD.began - behind, RECORD.began, 3.0)
+        assert (one.record.set_back > 0) == found

@@ -16,6 +16,7 @@ from shake.follow.unsaved import UnsavedShards
 from shake.plan.plan import Action, TablePlan
 from shake.process.site import HERE, Site
 from shake.schema import RETENTION, TRIM_TOLERANCE
+from shake.source.clock import STEP
 from shake.status.rate import Rate
 from shake.stream.shard import NO_ITERATOR, Shard, ShardState, TipIterator
 from shake.stream.shards import Shards
@@ -240,7 +241,7 @@ class FollowedTable:
         Where something is saved of a later time, the source's clock was set back since then.
         """
         saved = [self.record.began, *(shard.read_through for shard in self.shards)]
-        if max(saved) > earliest:
+        if max(saved) > earliest + STEP:
             self.set_back(earliest - margin, latest, inf)
         elif self.record.set_back:
             self.set_back(earliest - margin, latest, self.record.set_back)
