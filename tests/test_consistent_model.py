@@ -254,8 +254,9 @@ class Model:
             return
         tip = reading.silence.tip(len(found), asked)
         if tip is not None:
-            moment = min(self.clock.earliest(tip) - MARGIN, self.clock.earliest(self.now))
-            self.followed.tip(reading.lease, moment)
+            earliest, latest = self.clock.earliest(self.now), self.clock.latest(self.now)
+            moment = self.clock.earliest(tip) - MARGIN
+            self.followed.tip(reading.lease, moment, earliest, latest)
 
     def empty(self, reading: Reading) -> bool:
         """Whether an answer has no records for no known reason, also of a quiet shard."""

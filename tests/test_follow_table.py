@@ -99,7 +99,7 @@ def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() 
     reader.end(first)
     second = reader.read("s2", "9", NOW - 3600)
     assert (one.lag(NOW), one.unread(NOW)) == (3600, 3600)
-    one.tip(second, NOW + 1)
+    one.tip(second, NOW + 1, LATER, LATER)
     assert (one.lag(NOW + 1), one.unread(NOW + 1), one.reaches(NOW)) == (0, 0, True)
 
 
@@ -130,7 +130,7 @@ def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -
     one.shards.learn([Listed("s1", "", "1", closed=False)], whole=True, now=NOW)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (60, 60, False)
     assert spared(one.shards["s1"], NOW)
-    one.tip(Reader(one).lease("s1"), NOW)
+    one.tip(Reader(one).lease("s1"), NOW, LATER, LATER)
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)
 
 
@@ -170,3 +170,15 @@ def test_servers_whose_clocks_differ_a_little_are_no_clock_that_was_set_back() -
         one = followed([])
         one.resume(RECORD.began - behind, RECORD.began, 3.0)
         assert (one.record.set_back > 0) == found
+
+
+def test_a_tip_from_before_the_clock_was_set_back_shows_nothing() -> None:
+    """A worker was frozen after it had found the tip. What came since then is not read."""
+    one = followed(all_shards([Listed("a", "", "1", False)], RECORD.began))
+    one.listed = one.active = True
+    lease = Reader(one).lease("a")
+    one.set_back(NOW - 10, NOW, NOW + 300)
+    one.tip(lease, NOW + 290, NOW + 99, NOW + 100)
+    assert not one.reaches(NOW)
+    one.tip(lease, NOW + 90, NOW + 99, NOW + 100)
+    assert one.reaches(NOW)

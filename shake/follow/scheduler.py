@@ -102,7 +102,8 @@ class FollowScheduler:
                 self._apply(lease)
             case worker_messages.Tip(_, moment):
                 followed.answers += 1
-                followed.tip(lease, min(moment, self._source_clock.earliest()))
+                clock = self._source_clock
+                followed.tip(lease, moment, clock.earliest(), clock.latest())
                 self._turns[followed.home].end_turn_at_tip(lease)
             case worker_messages.ShardEnd(_, over, iterator):
                 shard.iterator = iterator

@@ -168,8 +168,15 @@ class FollowedTable:
             journal.left -= taken
             self.journaled -= taken
 
-    def tip(self, lease: ApplyingLease, moment: float) -> None:
-        """All that was written to a shard before this moment is published."""
+    def tip(self, lease: ApplyingLease, moment: float, earliest: float, latest: float) -> None:
+        """All that was written to a shard before this moment is published.
+
+        The source's clock shows a time between the two others now. A later moment is from before
+        that clock was set back, where a worker was frozen meanwhile: it proves nothing.
+        """
+        if moment > latest:
+            return
+        moment = min(moment, earliest)
         if left := lease.waiting or lease.sent:
             left[-1].content.tip = moment
         else:
