@@ -226,6 +226,31 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
     assert list(database["things.backup"].find()) == [{"_id": "old"}]
 
 
+def test_a_look_changes_nothing_and_believes_no_former_primary(mongo: Any, name: str) -> None:
+    """The first answer lacks the staging collection, as that of a former primary does."""
+    place = f"{name}.things"
+    database = mongo.client[name]
+    with Wire(*mongo.client.address) as wire:
+        settings = [f"id={name}", f"target.address={wire.uri}"]
+        target = MongoTarget(load(None, {}, settings).config, threading.Event(), lambda line: None)
+        with contextlib.closing(target):
+            staging = target.staging(place, TABLE, CopyRun(7, 0, 7), lambda line: None)
+            assert staging
+            held = staging.begin()
+            database.create_collection("things", viewOn="others")  # which takes no writes
+            staged = held.namespace.partition(".")[2]
+            database[staged].rename("elsewhere")
+            asked = wire.stop_at(
+                "request", "find", place, lambda: database.elsewhere.rename(staged)
+            )
+            before = len(wire.seen)
+            assert staging.look(held.collection_uuid) == held
+            assert staging.look("00" * 16) is None
+    assert asked.is_set()
+    reading = {"listCollections", "find", "hello", "buildInfo", "endSessions"}
+    assert {one.name for one in wire.seen[before:]} <= reading
+
+
 # -- whole runs -----------------------------------------------------------------------------------
 
 ITEMS = 200

@@ -21,9 +21,10 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from shake import codec
-from shake.targets.mongodb.retrying import Contended, code_of
+from shake.targets.mongodb.retrying import Contended, code_of, transient
 from shake.targets.mongodb.session import TOO_OLD, Session
 
 log = logging.getLogger("shake.targets")
@@ -72,6 +73,25 @@ def confirm(collection: Collection[Any]) -> None:
     collection.delete_one({"_id": ObjectId()})
 
 
+def prove(collection: Collection[Any]) -> None:
+    """Return when a majority has agreed that the server which answers is the primary.
+
+    No fail-over can undo what is visible now. A former primary, which has not heard of its
+    successor, fails in a way that passes. Nothing is changed, and where the server refuses such a
+    read, nothing is proved: then only asking again helps. A weaker write concern proves nothing.
+    Source: https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/
+    """
+    concern = collection.write_concern.document
+    if concern.get("w") != "majority":
+        return
+    read = collection.with_options(read_concern=ReadConcern("linearizable"))
+    try:
+        read.find_one({"_id": ObjectId()}, max_time_ms=concern.get("wtimeout"))
+    except OperationFailure as error:
+        if transient(error):
+            raise
+
+
 class Bulk:
     """Runs write commands on one collection. Thread-safe.
 
@@ -115,15 +135,16 @@ class Bulk:
         return answer
 
     def _mismatch(self) -> PyMongoError:
-        """The error of a command whose UUID was refused: Contended where a former primary did so.
+        """The error of a command whose UUID was refused: Contended where the listing shows it.
 
-        A new client can reach one that was frozen and has not heard of its successor.
+        A new client can reach a primary that was frozen and has not heard of its successor.
         """
-        confirm(self._collection)
+        prove(self._collection)
         name = self._collection.name
         for found in self._collection.database.list_collections(filter={"name": name}):
             if found.get("info", {}).get("uuid") == self._uuid:
-                return Contended(f"{self._collection.full_name}: a former primary refused its UUID")
+                where = self._collection.full_name
+                return Contended(f"{where}: a former primary or a shard refused its UUID")
         text = "another run has taken this collection over, or something has replaced it"
         return OperationFailure(text, UUID_MISMATCH)
 

@@ -20,7 +20,7 @@ from shake.errors import RefusedError, RunError
 from shake.schema import Table
 from shake.targets.contract import Found
 from shake.targets.deadline import Deadline
-from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION, confirm
+from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION, confirm, prove
 from shake.targets.mongodb.concern import durable
 from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.retrying import Patience, words
@@ -129,6 +129,10 @@ class MongoServer:
     def confirm(self, namespace: str) -> None:
         """Return when no fail-over can undo what is visible now."""
         self.call(namespace, partial(confirm, self.collection(namespace)))
+
+    def prove(self, namespace: str) -> None:
+        """Return when no former primary answers; see bulk. Changes nothing."""
+        self.call(namespace, partial(prove, self.collection(namespace)))
 
     @property
     def takes_uuids(self) -> bool:

@@ -60,7 +60,7 @@ class MongoStaging:
         anew when it was renamed, so the mark counts first.
         """
         if (found := self._look(collection_uuid)) is None:
-            self.server.confirm(self.namespace)  # a former primary can lack it
+            self.server.prove(self.namespace)  # a former primary can lack it
             found = self._look(collection_uuid)
         return found
 

@@ -29,8 +29,8 @@ from shake.targets.mongodb.bulk import (
     DUPLICATE_KEY,
     MAX_BYTES,
     Bulk,
-    confirm,
     copies,
+    prove,
     send_singly,
 )
 from shake.targets.mongodb.retrying import (
@@ -137,13 +137,13 @@ class MongoWriter:
     def missing(self, documents: int) -> int:
         """See Writer. All are counted only where the server's own count is too low.
 
-        Then the count is confirmed, too: a former primary can lack the last documents.
+        Then no former primary counts: it can lack the last documents.
         """
         collection = self._collection
         try:
             stored = self._patience.call(self._namespace, collection.estimated_document_count)
             if stored < documents:
-                self._patience.call(self._namespace, partial(confirm, collection))
+                self._patience.call(self._namespace, partial(prove, collection))
                 stored = self._patience.call(
                     self._namespace, lambda: collection.count_documents({})
                 )
