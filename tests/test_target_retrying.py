@@ -21,7 +21,14 @@ from pymongo.errors import (
 )
 
 from shake.errors import Stopped
-from shake.targets.mongodb.retrying import BACKOFF, Patience, transient, words
+from shake.targets.mongodb.retrying import (
+    BACKOFF,
+    MAX_CONTESTS,
+    Contended,
+    Patience,
+    transient,
+    words,
+)
 
 
 class Waits(threading.Event):
@@ -121,6 +128,16 @@ def test_what_no_waiting_cures_passes_through_at_once() -> None:
     with pytest.raises(OperationFailure):
         Patience(stop, pytest.fail).call("d.c", Flaky(1, OperationFailure("no", 13)))
     assert not stop.seconds
+
+
+def test_what_is_contended_again_and_again_ends() -> None:
+    """As where one shard refuses the UUID that all others have."""
+    stop = Waits()
+    patience = Patience(stop, lambda reason: None)
+    assert patience.call("d.c", Flaky(MAX_CONTESTS, Contended("shard"))) == "done"
+    with pytest.raises(Contended):
+        patience.call("d.c", Flaky(MAX_CONTESTS + 1, Contended("shard")))
+    assert sum(stop.seconds[-MAX_CONTESTS:]) > 30
 
 
 def test_stop_cuts_the_wait_and_not_the_work() -> None:

@@ -69,6 +69,10 @@ _CODE = re.compile(r"\bE(?:rror=)?([0-9]{4,5})\b")
 #: How a server names what it does not allow: it shows the command with all that is in it.
 _COMMAND = re.compile(r" to execute command \{ (\w+):.*\}", re.DOTALL)
 
+#: How often one call can be Contended: with the waits between, for about a minute. After that it is
+#: no chance, as where one shard of a damaged cluster has another collection than the others.
+MAX_CONTESTS = 20
+
 LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError")
 
 
@@ -178,12 +182,14 @@ class Patience:
 
     def call(self, namespace: str, call: Callable[[], T]) -> T:
         """The result of ``call``; its errors that no waiting cures pass through."""
+        contests = 0
         for tries in itertools.count(1):
             self._deadline.wait()
             try:
                 return call()
             except PyMongoError as error:
-                if not transient(error):
+                contests += isinstance(error, Contended)
+                if not transient(error) or contests > MAX_CONTESTS:
                     raise
                 self.on_retry(f"{namespace}: {words(error)}")
             if self._stop.wait(BACKOFF.pause(tries, self._jitter)):
