@@ -31,8 +31,9 @@ class MemoryStore:
         self.outages = 0
         self.bug = False
         self.before: Callable[[str], object] = lambda collection: None
-        self.ready = threading.Event()
+        self.ready, self.swaps = threading.Event(), threading.Event()
         self.ready.set()
+        self.swaps.set()
 
     def others(self) -> str:
         return ""
@@ -57,6 +58,7 @@ class MemoryStore:
         self.written.append(collection)
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:
+        self.swaps.wait(20)
         held = self.held.setdefault(collection, {})
         key = (old or new or {})["_id"]
         if held.get(key) != old:
@@ -289,3 +291,13 @@ def test_closing_finishes_what_was_given_but_does_not_wait_for_a_store_that_is_g
     stage.checkpointer.join(5)
     assert not stage.checkpointer.is_alive()
     assert "lost" not in stage.told
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_a_renewal_that_hangs_in_the_end_has_not_lost_a_save(stage: Stage, given: int) -> None:
+    stage.store.swaps.clear()
+    for _ in range(given):
+        stage.save("t")
+    stage.checkpointer.start()
+    assert stage.checkpointer.close(0.1) is (given == 0)
+    stage.store.swaps.set()

@@ -82,8 +82,9 @@ class Checkpointer(threading.Thread):
         self._task = task
         self._saves: queue.SimpleQueue[Save | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._all_saved = False
-        self._saving = 0  # touched in the loop only, as the next two are
+        self._written = 0  # of the saves that were given; touched in the thread only
+        self._given = 0  # touched in the loop only, as the next three are
+        self._saving = 0
         self.saves = 0
         self.saved_at = 0.0  # Unix seconds
         self._renewal = -math.inf  # at once: the store might have been unreachable until now
@@ -95,7 +96,7 @@ class Checkpointer(threading.Thread):
 
     def save_table(self, record: TableRecord, then: Callable[[], None]) -> None:
         """Save a table's state; once it is durable, ``then`` runs in the loop."""
-        self._saves.put(([partial(self._checkpoints.save_table, record)], then))
+        self._give([partial(self._checkpoints.save_table, record)], then)
 
     def save_identity(self, record: TableRecord, old: Identity, new: Identity) -> None:
         """Save which collection a table is stored in, in the place of what was saved of that."""
@@ -107,7 +108,7 @@ class Checkpointer(threading.Thread):
         record, segments = copy.record, copy.acknowledged()
         first = partial(self._checkpoints.begin_table, record)
         later = partial(self._checkpoints.begin_run, record, segments)
-        self._saves.put(([later if record.run else first], then))
+        self._give([later if record.run else first], then)
 
     def save_segments(self, copies: Sequence[MovingSegments]) -> None:
         """Save the segments that have moved since the last call."""
@@ -167,17 +168,21 @@ class Checkpointer(threading.Thread):
 
         if works:
             self._saving += 1
-            self._saves.put((works, saved))
+            self._give(works, saved)
+
+    def _give(self, works: Sequence[Callable[[], None]], then: Callable[[], None]) -> None:
+        self._given += 1
+        self._saves.put((works, then))
 
     def close(self, timeout: float) -> bool:
         """Stop after the saves at hand, or when ``timeout`` seconds are over.
 
-        Return whether all of them are durable.
+        Return whether all that was given is durable; a renewal of the lock can still hang.
         """
         self._saves.put(None)
         self.join(timeout)
         self._closing.set()
-        return self._all_saved
+        return self._written == self._given
 
     def run(self) -> None:
         try:
@@ -206,10 +211,10 @@ class Checkpointer(threading.Thread):
             except queue.Empty:
                 continue
             if save is None:
-                self._all_saved = True
                 return
             works, then = save
             if self._write_all(works):
+                self._written += 1
                 self._post(then)
 
     def _write_all(self, works: Sequence[Callable[[], None]]) -> bool:
