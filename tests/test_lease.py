@@ -85,7 +85,12 @@ def store(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> Iterator
     mongo.client.drop_database(name)
 
 
-def take(store: Store, time: Time, me: Holder | None = None, *, outlived: bool = False) -> TaskLock:
+def take(
+    store: Store,
+    time: Time,
+    me: Holder | None = None,
+    outlived: Callable[[], bool] = lambda: False,
+) -> TaskLock:
     return TaskLock.acquire(
         store,
         notice=lambda line: None,
@@ -207,16 +212,20 @@ def test_a_lock_that_was_taken_without_an_answer_is_taken_by_the_next_try(
 def test_a_process_is_told_from_a_later_one_of_the_same_number(
     store: Store, outlived: bool
 ) -> None:
-    """Its task is taken over at once, unless its nodes can still write what no fence refuses."""
+    """Its task is taken over at once, unless its nodes can still write what no fence refuses.
+
+    What they have written until then counts for the next lock.
+    """
     me = Holder.me()
     earlier = replace(me, start=me.start - 1)
     assert me.life(me) is Life.ALIVE
     assert earlier.life(me) is Life.GONE
     time = Time()
-    take(store, time, earlier, outlived=outlived)
-    take(store, time)
+    take(store, time, earlier, lambda: outlived)
+    take(store, time, outlived=lambda: time.now >= 1000 + EXPIRY)
     waited = time.now - 1000
     assert EXPIRY <= waited <= EXPIRY + 2 if outlived else waited == 0
+    assert store.read("status_table")[0]["Outlived"] is outlived
 
 
 HOLD = """

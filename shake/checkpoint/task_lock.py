@@ -92,17 +92,18 @@ class TaskLock:
         me: Holder | None = None,
         name: str = TASK,
         token: str = "",
-        outlived: bool = False,
+        outlived: Callable[[], bool] = lambda: False,
     ) -> TaskLock:
         """Take the task lock: at once if it is free or its holder has ended, else when it expires.
 
-        ``outlived``: what this holder starts on other machines writes without a fence until the
-        lock expires. So the lock always expires first where this holder ends without releasing it.
+        ``outlived``: whether what this holder starts on other machines writes without a fence until
+        the lock expires. Then the lock always expires first where this holder ends without
+        releasing it. It is asked after the wait, in which nodes of an earlier holder can write.
         ``wait(seconds)`` can raise to give up. Raises TaskHeld if the holder is alive. Who tries
         again gives the same ``token``: an earlier try can have taken the lock without an answer.
         """
         me, token = me or Holder.me(), token or uuid.uuid4().hex
-        lock = {"_id": name, "Token": token, "Renewals": 0, "Outlived": outlived}
+        lock = {"_id": name, "Token": token, "Renewals": 0}
         mine = me.document() | lock
         watched: Document | None = None
         since = 0.0
@@ -110,6 +111,7 @@ class TaskLock:
             now = clock()
             held = _read(store, name)
             if held is None:
+                mine["Outlived"] = outlived()
                 if store.swap(STATUS_TABLE, None, mine):
                     return cls(store, mine, clock, now)
             else:
@@ -120,7 +122,7 @@ class TaskLock:
                     raise TaskHeld(holder)
                 expired = watched is not None and now - since >= EXPIRY
                 if expired or (life is Life.GONE and not outlives):
-                    mine["Renewals"] = held["Renewals"] + 1
+                    mine |= {"Renewals": held["Renewals"] + 1, "Outlived": outlived()}
                     if store.swap(STATUS_TABLE, held, mine):
                         if not ours:
                             notice(f"took this task over from {holder}, which is gone")

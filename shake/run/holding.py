@@ -49,7 +49,10 @@ def take(config: Config, workers: int, stack: contextlib.ExitStack, *, spread: b
     _, life = TaskLock.holder(opened.store)
     if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
         checked(first_plan(config, workers, opened, ports=True))
-    outlived = spread and changes_kept(config, opened.store)
+
+    def outlived() -> bool:
+        return spread and changes_kept(config, opened.store)
+
     lock = stack.enter_context(_locked(opened, log.warning, outlived=outlived))
     return HeldTask(opened, lock, planned(config, workers, opened, lock))
 
@@ -134,7 +137,7 @@ def _locked(
     notice: Callable[[str], None],
     token: str = "",
     *,
-    outlived: bool = False,
+    outlived: Callable[[], bool] = lambda: False,
 ) -> Iterator[TaskLock]:
     """Hold the task lock. A refusal behind it leaves no checkpoint database that it created.
 
