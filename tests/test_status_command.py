@@ -178,6 +178,23 @@ def test_a_late_summary_of_a_dead_run_replaces_nothing(followed: Followed) -> No
     assert migration.wait(second).status == 0
 
 
+@pytest.mark.parametrize(
+    ("shown", "status", "state"),
+    [
+        ("finished", 1, "failed"),
+        ("running", 4, "failed"),
+        ("running", 0, "stopped"),
+        ("finished", 0, "finished"),
+        ("finished", -1, "finished"),
+    ],
+)
+def test_a_summary_never_says_finished_of_a_run_that_failed(
+    shown: str, status: int, state: str
+) -> None:
+    """Also where the last snapshot was made before that."""
+    assert summarize(snapshot(state=shown), "token", status).state == state
+
+
 @pytest.mark.parametrize("renewed", [True, False])
 def test_a_run_on_another_machine_is_alive_while_it_renews_its_lock(
     tmp_path: Path, renewed: bool

@@ -78,8 +78,10 @@ def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") 
     everything = total(snapshot)
     reason = line or snapshot.reason
     state = snapshot.state
-    if status >= 0 and state != "finished":  # a signal can come before that is shown
-        state = "failed" if status else "stopped"
+    if status > 0:  # what failed last can come after the last snapshot
+        state = "failed"
+    elif status == 0 and state != "finished":  # a signal can come before that is shown
+        state = "stopped"
     now = time.time() if status >= 0 else snapshot.time
     error = reason if state in ("degraded", "failed") else ""
     return TaskSummary(
