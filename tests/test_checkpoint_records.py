@@ -356,28 +356,95 @@ def test_a_run_that_has_lost_the_task_lock_has_no_number(store: FileStore) -> No
     assert (late.run, later.run) == (0, 2)
 
 
+#: What older versions saved, literally: such documents must stay readable.
+OLD_TABLE = {
+    "_id": "table",
+    "Format": 1,
+    "Table": "orders",
+    "Place": "shop.orders",
+    "Status": "copying",
+    "Stamp": 1700000000,
+    "Run": 3,
+    "Segments": 3,
+    "Fate": "create",
+    "Backup": "",
+    "Gap": "",
+    "Staged": False,
+    "Replaces": "",
+    "FirstStamp": 0,
+    "Drops": [],
+    "Settings": [],
+    "UpdateDate": "2026-11-29T20:00:00Z",
+}
+OLD_SEGMENT = {
+    "_id": "segment-000000",
+    "Format": 1,
+    "Segment": 0,
+    "LastEvaluatedKey": "{}",
+    "Documents": 5,
+    "StoredInRun": 3,
+    "Bytes": 0,
+    "Scanned": 0,
+    "Capacity": 0.0,
+    "Status": "running",
+    "Run": 3,
+    "Stamp": 1700000000,
+    "UpdateDate": "2026-11-29T20:00:00Z",
+}
+OLD_STREAM = {
+    "_id": "stream",
+    "Format": 1,
+    "StreamArn": "arn",
+    "Run": 7,
+    "Since": 0.0,
+    "Stamp": 1700000000,
+    "Began": 0.0,
+    "Skipped": 0,
+    "UpdateDate": "2026-11-29T20:00:00Z",
+}
+OLD_SHARD = {
+    "_id": "shard-s1",
+    "Format": 1,
+    "ShardId": "s1",
+    "FatherId": "",
+    "Start": "100",
+    "SequenceNumber": "",
+    "Status": "ready",
+    "ApproximateTime": 0.0,
+    "Run": 8,
+    "UpdateDate": "2026-11-29T20:00:00Z",
+}
+VERSION_0_9 = (OLD_TABLE, OLD_SEGMENT, OLD_STREAM, OLD_SHARD)
+_LATER = {"Serial": 9}
+_LIFE = {"Life": "a" * 16}
+#: A version between 0.9 and this one: with generations, and a number for each write of a run.
+VERSION_BETWEEN = (
+    OLD_TABLE | _LATER | _LIFE | {"RunToken": "t"},
+    OLD_SEGMENT | _LATER | {"_id": f"segment-000000@{'a' * 16}"},
+    OLD_STREAM | _LATER | _LIFE | {"Table": "orders", "Repairs": 0},
+    OLD_SHARD | _LATER | {"_id": f"shard-s1@{'a' * 16}"},
+)
+
+
 @pytest.mark.parametrize("removed", [False, True])
+@pytest.mark.parametrize(
+    ("saved", "generation"), [(VERSION_0_9, ""), (VERSION_BETWEEN, "a" * 16)], ids=["0.9", "later"]
+)
 def test_a_task_of_an_older_version_goes_on_with_a_number_above_all_that_it_has_saved(
-    store: FileStore, checkpoints: Checkpoints, removed: bool
+    store: FileStore,
+    checkpoints: Checkpoints,
+    saved: tuple[dict[str, Any], ...],
+    generation: str,
+    removed: bool,
 ) -> None:
     """That version counted the runs of each table. A user can remove the number of this one."""
-    generation = {"Life": "a" * 16}
-    table = replace(TABLE, run=3, phase=Phase.COPYING, generation="a" * 16)
-    stream = StreamRecord("orders", "arn", run=7, stamp=TABLE.stamp, generation="a" * 16)
+    table = replace(TABLE, run=3, phase=Phase.COPYING, generation=generation)
+    stream = StreamRecord("orders", "arn", run=7, stamp=TABLE.stamp, generation=generation)
+    segment = SegmentRecord(0, b"{}", 5, run=3)
     if removed:
         numbers(checkpoints)
         store.swap("status_table", {"_id": "run"}, None)
-    written = {"Serial": 9, "UpdateDate": "2026-11-30T10:00:00Z"}
-    empty = {"Gap": "", "Staged": False, "Replaces": "", "FirstStamp": 0, "Drops": []}
-    segment = SegmentRecord(0, b"{}", 5, run=3)
-    shard = shard_document(SHARDS[0]) | {"_id": f"shard-s1@{'a' * 16}", "Run": 8} | written
-    position = {"_id": f"segment-000000@{'a' * 16}", "Run": 3, "Stamp": TABLE.stamp}
-    for one in (
-        table.document() | generation | written | empty | {"RunToken": "t"},
-        stream.document() | written,
-        segment.document() | position | written,
-        shard,
-    ):
+    for one in saved:
         assert store.swap("orders", None, one)
     assert checkpoints.load("orders") == (table, [segment])
     assert checkpoints.load_stream("orders") == (stream, SHARDS)
@@ -424,15 +491,18 @@ def test_what_a_run_that_died_when_it_followed_saves_late_alters_nothing(
 def test_what_an_older_version_saved_without_a_stamp_counts_until_the_copy_begins_anew(
     store: FileStore, checkpoints: Checkpoints
 ) -> None:
-    done = replace(TABLE, phase=Phase.DONE)
-    checkpoints.save_table(done)
-    checkpoints.save_segments(done, [SegmentRecord(0, done=True)])
-    checkpoints.save_stream(StreamRecord("orders", "arn:1"), SHARDS)
-    for document in store.read("orders"):
-        old = {name: value for name, value in document.items() if name not in ("Gap", "Stamp")}
-        store.write("orders", [old | {"Stamp": TABLE.stamp} if old["_id"] == "table" else old])
-    assert checkpoints.load("orders") == (done, [SegmentRecord(0, done=True)])
-    assert checkpoints.load_stream("orders") == (StreamRecord("orders", "arn:1"), SHARDS)
+    for one in (
+        OLD_TABLE | {"Status": "done"},
+        OLD_SEGMENT | {"LastEvaluatedKey": "", "Status": "done"},
+        OLD_STREAM,
+        OLD_SHARD,
+    ):
+        unstamped = {name for name in ("Gap", "Stamp") if name == "Gap" or one["_id"] != "table"}
+        store.swap("orders", None, {name: one[name] for name in one.keys() - unstamped})
+    done = replace(TABLE, run=3, phase=Phase.DONE)
+    assert checkpoints.load("orders") == (done, [SegmentRecord(0, None, 5, done=True, run=3)])
+    stream = StreamRecord("orders", "arn", run=7)
+    assert checkpoints.load_stream("orders") == (stream, SHARDS)
     fresh = checkpoints.begin_anew(done, 3, "a gap")
     assert checkpoints.load("orders") == (fresh, [])
     assert checkpoints.load_stream("orders") == (None, [])

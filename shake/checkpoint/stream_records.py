@@ -28,7 +28,7 @@ class StreamRecord(Record):
     """
 
     ID = "stream"
-    NAMES: ClassVar = {"arn": "StreamArn", "generation": "Life", "set_back": ""}
+    NAMES: ClassVar = {"table": "", "arn": "StreamArn", "generation": "Life", "set_back": ""}
     LATER = ("stamp", "began", "skipped", "repairs", "generation")
 
     table: str
@@ -43,12 +43,13 @@ class StreamRecord(Record):
     set_back: float = 0.0
 
     def own(self) -> dict[str, Any]:
-        return {"SetBack": 1 if self.set_back == inf else self.set_back}
+        set_back = 1 if self.set_back == inf else self.set_back
+        return {"Table": self.table, "SetBack": set_back}
 
     @classmethod
     def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
         set_back = found.real("SetBack") if "SetBack" in found.document else 0.0
-        return {"set_back": inf if set_back == 1 else set_back}
+        return {"table": collection, "set_back": inf if set_back == 1 else set_back}
 
 
 def repair_sessions(count: int) -> list[str]:
