@@ -101,10 +101,14 @@ def test_what_descends_from_later_changes_is_not_read(
     assert read == {first.id, middle.id}
 
 
+@pytest.mark.parametrize("passed", [0, 1900])
 def test_changes_from_before_the_clock_was_set_back_do_not_end_the_reading(
-    simulator: Simulator, source: DynamoSource, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, source: DynamoSource, monkeypatch: pytest.MonkeyPatch, passed: int
 ) -> None:
-    """Their times are later than now, and all that was made since then comes after them."""
+    """All that was made since then comes after them.
+
+    Their times are later than now, or than the start, where so many seconds have ``passed``.
+    """
     monkeypatch.setattr("shake.check.changes._LIMIT", 1)
     table, clock = simulator.table("orders"), simulator.clock
     shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
@@ -118,7 +122,7 @@ def test_changes_from_before_the_clock_was_set_back_do_not_end_the_reading(
         clock.advance(10)
         table.put({"pk": {"S": "later"}, "n": {"N": str(clock())}})
 
-    simulator.faults.next("GetRecords", None, calling(later))
+    simulator.faults.next("GetRecords", calling(lambda: clock.advance(passed)), calling(later))
     found: list[Any] = []
     RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
     assert [key["pk"]["S"] for key in found] == [

@@ -133,15 +133,22 @@ class RecentChanges:
     def _read(
         self, shard: str, start: str, moment: float, take: Callable[[list[Item]], None]
     ) -> tuple[str, bool]:
-        """Read a shard until all that was made before a moment is read, or to its end: True."""
+        """Read a shard until all that was made before a moment is read, or to its end: True.
+
+        One later change does not show that: it can be from before the source's clock was set back,
+        where that was long ago. So the shard is read on, to a change made after the first was read.
+        """
+        later = False
         try:
             for keys, created, over in self._pages(shard, start, moment):
                 if keys:
                     take(keys)
                 if self._is_later(created, moment):
-                    return shard, False
+                    if later:
+                        return shard, False
+                    later, moment = True, self.source.clock.latest()
                 if over:
-                    return shard, True
+                    return shard, not later
         except SourceError as error:
             if error.code not in (NOT_FOUND, TRIMMED):
                 raise
