@@ -111,6 +111,7 @@ def test_a_segment_reads_as_its_columns_are_called(
     checkpoints.save_table(TABLE)
     checkpoints.save_segments(replace(TABLE, run=3), [SegmentRecord(1, last_key, 5, 400, 7, 2.5)])
     found = store.read("orders")[1]
+    assert found.pop("Serial") == found["Write"]
     assert found.pop("Write") > store.read("orders")[0]["Write"]
     assert found == {
         "_id": "segment-000001",

@@ -134,6 +134,24 @@ def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store
     assert {one["_id"]: one["at"] for one in store.read("orders")}["b"] == 7
 
 
+def test_what_arrives_late_changes_nothing_where_two_versions_run_in_turn(store: Store) -> None:
+    """The older one orders what is saved by Run, and then by Serial, and knows no Write."""
+    table = TableRecord("orders", "shop.orders", 1700000000, 2, run=3, generation="a" * 16)
+    newer = Checkpoints(store, run=9)
+    newer.begin_table(table)
+    stored = documents(store, "orders")["table"]
+    assert stored["Run"] == 3
+    assert stored["Serial"] > 1 << 40  # so what the older version has sent as this run is refused
+    segment = {"_id": f"segment-000000@{'a' * 16}", "Run": 4, "Serial": 1, "Documents": 20}
+    older = [table.document() | {"Run": 4, "Serial": 1, "Status": "done"}, segment]
+    for one in older:
+        store.swap("orders", documents(store, "orders").get(one["_id"]), one)
+    for late in (newer.save_table, lambda record: newer.save_segments(record, [SegmentRecord(0)])):
+        with pytest.raises(Superseded):
+            late(table)
+    assert list(documents(store, "orders").values()) == older
+
+
 class OneGeneration:
     """What a task saves of a table from its first run on, until its checkpoint is removed."""
 

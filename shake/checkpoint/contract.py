@@ -37,10 +37,10 @@ class Store(Protocol):
     def write(self, collection: str, documents: Sequence[Document]) -> None:
         """Replace or insert each document by ``_id``; all of them are durable on return.
 
-        A document with a number ``Write`` replaces none with a greater one: Superseded. So what
-        arrives late undoes nothing (see shake.checkpoint.order). A document with a ``Life`` is
-        never inserted, and replaces only one with the same: Superseded. So it also undoes nothing
-        where the collection was removed and begun anew.
+        A document with a number ``Write``, or ``Run``, replaces none with a greater one:
+        Superseded. So what arrives late undoes nothing (see shake.checkpoint.order). A document
+        with a ``Life`` is never inserted, and replaces only one with the same: Superseded. So it
+        also undoes nothing where the collection was removed and begun anew.
         """
 
     def swap(self, collection: str, old: Document | None, new: Document | None) -> bool:

@@ -20,7 +20,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shake.checkpoint.contract import Document, StoreUnavailable, Superseded
-from shake.checkpoint.order import is_later
+from shake.checkpoint.order import ORDERED, is_later
 from shake.config.secrets import hosts
 from shake.errors import RefusedError, RunError, ShakeError
 from shake.targets.mongodb.advice import advice
@@ -191,9 +191,9 @@ class MongoStore:
 
 def _not_later(document: Document) -> dict[str, Any]:
     """Selects what the document may replace; what :func:`is_later` stays: the upsert collides."""
-    number = {"Write": {"$not": {"$gt": document["Write"]}}} if "Write" in document else {}
+    numbers = {one: {"$not": {"$gt": document[one]}} for one in ORDERED if one in document}
     generation = {"Life": document["Life"]} if "Life" in document else {}
-    return {"_id": document["_id"], **number, **generation}
+    return {"_id": document["_id"], **numbers, **generation}
 
 
 def _exactly(old: Document) -> dict[str, Any]:

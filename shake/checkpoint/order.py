@@ -4,6 +4,9 @@ A run takes its number by an exchange, and then renews its lock: so it held the 
 a run that takes over later gets a greater number. The stores replace no document with a later one.
 So what was sent by an earlier run, or sent again, and lands late, undoes nothing that is saved
 since. What lands before a run saves the same document is replaced then.
+
+Older versions order writes by ``Run``, and by ``Serial`` among those of the same. ``Run`` only
+grows within a document. So it orders what they and this version save in turn, where both have it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any
 from shake.checkpoint.contract import Document, Store, read_one
 from shake.checkpoint.document import FORMAT, Fields
 
+#: Fields of which a later write has no lower number, where both have it.
+ORDERED = ("Write", "Run")
 #: Bits of the number within a run.
 _BITS = 40
 #: Collections that are read at the same time.
@@ -48,13 +53,17 @@ def take_number(
 
 
 def numbered(document: Document, run: int) -> dict[str, Any]:
-    """The document as the next write of a run; only one process writes as that."""
-    return {**document, "Write": (run << _BITS) + next(_writes)}
+    """The document as the next write of a run; only one process writes as that.
+
+    By its ``Serial`` it is later than what an older version has sent with the same ``Run``.
+    """
+    number = (run << _BITS) + next(_writes)
+    return {**document, "Write": number, "Serial": number}
 
 
 def is_later(stored: Document, new: Document) -> bool:
     """Whether what is stored was written later than ``new``."""
-    return bool(stored.get("Write", 0) > new.get("Write", math.inf))
+    return any(stored.get(field, 0) > new.get(field, math.inf) for field in ORDERED)
 
 
 def _greatest(documents: Iterable[Document]) -> int:
