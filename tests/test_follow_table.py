@@ -182,3 +182,12 @@ def test_a_tip_from_before_the_clock_was_set_back_shows_nothing() -> None:
     assert not one.reaches(NOW)
     one.tip(lease, NOW + 90, NOW + 99, NOW + 100)
     assert one.reaches(NOW)
+
+
+def test_a_change_from_before_the_clock_was_set_back_is_not_still_arriving() -> None:
+    """Its time is that of the old clock, which the new one reaches much later."""
+    one = followed(all_shards([Listed("a", "", "1", False)], RECORD.began))
+    one.listed = one.active = True
+    one.set_back(NOW - 10, NOW, NOW + 300)
+    Reader(one).read("a", "2", NOW + 290)
+    assert one.newest <= NOW

@@ -141,7 +141,7 @@ class FollowedTable:
         return PublishedBatch(batch._replace(created=created), passed=passed)
 
     def _saw(self, created: float, clock: float) -> None:
-        self.newest = max(self.newest, created)
+        self.newest = max(self.newest, self._set_back.usable(created, inf))
         self.arrived = clock
 
     def acknowledge(
