@@ -26,6 +26,7 @@ from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.store import open_store
 from shake.checkpoint.stream_records import StreamRecord, shard_document
+from shake.cli import main
 from shake.config import Config, load
 from shake.config.names import stored_name
 from shake.errors import RefusedError, RunError
@@ -211,7 +212,8 @@ def test_what_a_dead_run_saves_late_is_void_once_its_checkpoint_was_removed(
     dead.land()
     dead.assert_saved()
     if how == "shake forget":
-        checkpoints.forget("orders", lambda: None)
+        checkpoints.take_number(["orders"], lambda: None)
+        checkpoints.forget("orders")
     else:
         for key in documents(store, "orders"):
             store.swap("orders", {"_id": key}, None)
@@ -225,6 +227,16 @@ def test_what_a_dead_run_saves_late_is_void_once_its_checkpoint_was_removed(
         write()
     dead.land()
     fresh.assert_saved()
+
+
+def test_tables_that_are_forgotten_together_take_one_number(store: Store, where: Settings) -> None:
+    """The target has a limited count of them."""
+    for name in ("orders", "users", "events"):
+        Checkpoints(store).begin_table(TableRecord(name, f"shop.{name}", 1700000000, 1))
+    given = [part for one in where for part in ("--set", one)]
+    assert main.main(["forget", *given, "orders", "users", "events"]) == 0
+    assert documents(store, "status_table")["run"]["Number"] == 1
+    assert [Checkpoints(store).load(one)[0] for one in ("orders", "users", "events")] == [None] * 3
 
 
 def test_what_a_run_sent_anew_and_lands_late_takes_nothing_back(store: Store) -> None:
@@ -277,7 +289,7 @@ def test_a_removal_that_lands_late_removes_nothing_of_the_next_copy(store: Store
     old, fresh = (OneGeneration(Checkpoints(store), generation * 16, 0) for generation in "ab")
     old.begin()
     old.land()
-    Checkpoints(cast(Store, Recording())).forget("orders", lambda: None)
+    Checkpoints(cast(Store, Recording())).forget("orders")
     fresh.begin()
     fresh.land()
     for exchange in removed:

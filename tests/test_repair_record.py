@@ -1,4 +1,4 @@
-"""What a dead repair saves late does not hide the sessions of a later repair."""
+"""What a repair saves: its number, and its sessions, which no late record hides."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import contextlib
 import threading
 from typing import Any
 
+from shake.check.repairing import repairing
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.mongodb import MongoStore
+from shake.config import load
 from shake.errors import ShakeError
+from shake.schema import Attribute, Keys, Table
+from shake.targets.choice import open_target
 from tests.support.wire import Wire
 
 
@@ -31,3 +35,16 @@ def test_a_late_record_of_a_repair_hides_no_session_of_a_later_one(mongo: Any, n
         released.set()
         assert answered.wait(10)
         assert later.load_repair("t").sessions == repair.sessions
+
+
+def test_a_repair_of_several_tables_takes_one_number(mongo: Any, name: str) -> None:
+    """The target has a limited count of them."""
+    config = load(None, {}, [f"id={name}", f"target.address={mongo.uri}"]).config
+    tables = [Table(f"{name}-{one}", Keys(Attribute("pk", "S"))) for one in "ab"]
+    for table in tables:
+        mongo.client[name].create_collection(table.name)
+    with (
+        contextlib.closing(open_target(config, stop=threading.Event(), on_retry=print)) as target,
+        repairing(config, target, tables, after_cutover=False) as repairs,
+    ):
+        assert [repairs.begin(table, 1).run for table in tables] == [1, 1]

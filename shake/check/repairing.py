@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from shake.check.belonging import CheckRefused
@@ -37,11 +37,10 @@ class Repairs:
     def begin(self, table: Table, processes: int) -> Fence:
         """Begin with a table, which so many processes repair; return the fence of the first.
 
-        The repair gets a number above those of all runs before it, and each process a session. The
+        The repair has a number above those of all runs before it, and each process a session. The
         next run has a higher number, and ends these sessions before it applies a change: then the
         target refuses what an earlier repair sent. A repair ends them first, too.
         """
-        self._checkpoints.take_number([table.name], self._lock.renew)
         record, _ = self._checkpoints.load(table.name)
         if record and not record.published:  # what is repaired before its turn is copied once more
             raise CheckRefused(
@@ -76,8 +75,10 @@ class Repairs:
 
 
 @contextlib.contextmanager
-def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[Repairs]:
-    """Hold the task lock, so that no supervisor runs the task meanwhile.
+def repairing(
+    config: Config, target: Target, tables: Iterable[Table], after_cutover: bool
+) -> Iterator[Repairs]:
+    """Hold the task lock, so that no supervisor runs the task meanwhile. Take a number for tables.
 
     Raises CheckRefused while one does and, but ``after_cutover``, where the last run was the
     cutover: the target can have newer content since. Raises TaskLockLost, at the end, where one has
@@ -94,7 +95,8 @@ def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[R
         for weakness in target.weaknesses:
             log.warning("%s", weakness)
         with lock.held():
-            last = Checkpoints(store).load_summary()
+            checkpoints = Checkpoints(store)
+            last = checkpoints.load_summary()
             if last and last.finished_by_cutover and not after_cutover:
                 raise CheckRefused(
                     f"the last run of this task was finished at {utc(last.at)}, by "
@@ -102,5 +104,6 @@ def repairing(config: Config, target: Target, after_cutover: bool) -> Iterator[R
                     "target, and --repair would put the source's content over theirs. If nothing "
                     "writes there yet, add --after-cutover"
                 )
-            yield Repairs(config, Checkpoints(store), lock, target)
+            checkpoints.take_number([table.name for table in tables], lock.renew)
+            yield Repairs(config, checkpoints, lock, target)
             lock.renew()

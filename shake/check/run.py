@@ -87,9 +87,10 @@ def check(
         found, belonging = _verified(opened)
         repairs: Repairs | None = None
         if options.repair:
-            confirm([config.namespace(table.name) for table, _ in found])
-            after_cutover = options.after_cutover
-            repairs = stack.enter_context(repairing(config, opened.target, after_cutover))
+            tables = [table for table, _ in found]
+            confirm([config.namespace(table.name) for table in tables])
+            right = repairing(config, opened.target, tables, options.after_cutover)
+            repairs = stack.enter_context(right)
         plans = [plan(config, table, workers, holds_items=holds) for table, holds in found]
         records: Recording | None = None
         if not (options.repair or options.sample or config.sync_schema_only):

@@ -98,14 +98,12 @@ class Checkpoints:
         found = {one: self.kept(one, writes=writes).tally for one in there}
         return {table: tally for table, tally in found.items() if tally.items}
 
-    def forget(self, table: str, renew: Callable[[], None]) -> int:
+    def forget(self, table: str) -> int:
         """Remove the checkpoint of a table; return how many documents it had.
 
         The first removal makes all of it void. Where that is all that happens, a start is refused.
-        The number of this run stays: the target refuses changes of a lower one. ``renew``: see
-        :meth:`take_number`.
+        The number of this run stays: the target refuses changes of a lower one.
         """
-        self.take_number([table], renew)
         name, kept = stored_name(table), bad_name(table)
         found = self._store.read(name)
         ours = [one for one in found if _is_of_table(one["_id"]) and one["_id"] != "repair"]

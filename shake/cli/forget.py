@@ -31,9 +31,10 @@ def _forget(config: Config, tables: list[str]) -> int:
         TaskLock.acquire(store, notice=log.warning).held() as lock,
     ):
         checkpoints = Checkpoints(store)
+        checkpoints.take_number(tables, lock.renew)
         for table in tables:
             place = config.checkpoint_of(table)
-            if not checkpoints.forget(table, lock.renew):
+            if not checkpoints.forget(table):
                 streams.say(f"table {table}: it has no checkpoint ({place})")
                 continue
             streams.say(
