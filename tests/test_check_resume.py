@@ -20,12 +20,13 @@ from shake.check.fingerprint import Fingerprint, Sums
 from shake.check.sides import Advanced
 from shake.check.state import CheckPhase, CheckState, ScanPosition
 from shake.check.stored import KeyRange
-from shake.checkpoint.checks import Checks, TableCheck
+from shake.checkpoint.checks import CheckRecord, Checks, TableCheck
 from shake.checkpoint.contract import Document, Superseded
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.mongodb import MongoStore
 from shake.cli import check
 from shake.errors import RefusedError
+from shake.status.snapshot import CheckStatus
 from tests.support.copied import Copied, make_table
 from tests.support.dying import Dying, Killed, quick_store
 from tests.support.faulty import Faulty, Reply, Request, forward
@@ -338,6 +339,29 @@ def test_what_an_earlier_process_saves_late_alters_nothing(saved: Callable[..., 
     later = checks.save("t", second, b"mine", ["mine"])
     assert checks.load_progress("t") == later
     assert (checks.load_state("t", later), checks.load_findings("t", later)) == (b"mine", ["mine"])
+
+
+@pytest.mark.parametrize(
+    ("save", "load"),
+    [
+        (lambda checks, name: checks.save_check(CheckRecord(name)), Checks.load_check),
+        (lambda checks, name: checks.save_status(CheckStatus(name)), Checks.load_status),
+    ],
+    ids=["check", "status"],
+)
+def test_what_a_dead_check_saves_late_hides_no_later_check(
+    tmp_path: Path, save: Callable[[Checks, str], None], load: Callable[[Checks], Any]
+) -> None:
+    store, dying = quick_store(tmp_path), Dying(tmp_path, 1)
+    dead, later = Checks(dying), Checks(store)
+    dead.take_number(["t"], lambda: None)
+    with pytest.raises(Killed):
+        save(dead, "dead")
+    later.take_number(["t"], lambda: None)
+    save(later, "later")
+    with pytest.raises(Superseded):
+        dying.arrive()
+    assert "later" in repr(load(later))
 
 
 def test_what_a_check_that_died_when_it_went_on_saves_late_forgets_no_difference(

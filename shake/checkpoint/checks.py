@@ -95,19 +95,19 @@ class Checks:
 
     def take_number(self, tables: Iterable[str], renew: Callable[[], None]) -> None:
         """Begin to check these tables. ``renew`` renews the right to check the task."""
-        names = map(_name, tables)
+        names = [STATUS_TABLE, *map(_name, tables)]
         self.run = take_number(self._store, (STATUS_TABLE, "check-run"), names, renew)
 
     def load_check(self) -> CheckRecord | None:
         return self._record(STATUS_TABLE, "check", CheckRecord.of)
 
     def save_check(self, record: CheckRecord) -> None:
-        self._store.write(STATUS_TABLE, [record.document()])
+        self._store.write(STATUS_TABLE, [self._numbered(record.document())])
 
     def save_status(self, status: CheckStatus) -> None:
         """Save how far the check is, for the page of the task."""
         document = {"_id": _TOLD, "Format": FORMAT, **status._asdict()}
-        self._store.write(STATUS_TABLE, [document])
+        self._store.write(STATUS_TABLE, [self._numbered(document)])
 
     def load_status(self) -> CheckStatus | None:
         saved = read_one(self._store, STATUS_TABLE, _TOLD)
