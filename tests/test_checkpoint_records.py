@@ -300,7 +300,7 @@ def test_what_a_run_that_died_when_it_began_saves_late_alters_nothing(
 
 
 DONE = replace(TABLE, phase=Phase.DONE)
-Follow: TypeAlias = Callable[[Checkpoints], StreamRecord]
+Follow: TypeAlias = Callable[..., StreamRecord]
 
 
 @pytest.fixture
@@ -309,13 +309,14 @@ def follow() -> Follow:
     config = load(None, {}, ["id=task", "target.address=mongodb://127.0.0.1:1/"]).config
     table = Table("orders", Keys(Attribute("pk", "S")))
 
-    def follow(by: Checkpoints) -> StreamRecord:
+    def follow(by: Checkpoints, action: Action = Action.COMPLETE) -> StreamRecord:
         numbers(by)
         record, _ = by.load("orders")
         assert record
         last, shards = by.load_stream("orders")
         saved = StreamPlan(Stream("arn", True, "NEW_IMAGE"), last, tuple(shards))
-        plan = Plan((TablePlan(table, Action.COMPLETE, record, (), stream=saved),))
+        planned = replace(record, segments=0) if action is Action.FOLLOW else record
+        plan = Plan((TablePlan(table, action, planned, (), stream=saved),))
         source: Any = SimpleNamespace(await_active=None)  # nothing is asked
         found = choose_positions(config, source, by, plan, lambda: None, lambda: 0.0)
         return found["orders"].record
@@ -458,15 +459,17 @@ def test_a_task_of_an_older_version_goes_on_with_a_number_above_all_that_it_has_
     assert numbers(Checkpoints(store)) == [10]
 
 
+@pytest.mark.parametrize("action", [Action.COMPLETE, Action.FOLLOW])
 def test_what_a_run_that_died_when_it_lost_changes_saves_late_begins_no_other_copy(
-    tmp_path: Path, checkpoints: Checkpoints, follow: Follow
+    tmp_path: Path, checkpoints: Checkpoints, follow: Follow, action: Action
 ) -> None:
+    """The run that follows it has sync_mode = all, or incr."""
     checkpoints.begin_table(DONE)
     checkpoints.save_stream(StreamRecord("orders", "arn", stamp=TABLE.stamp), SHARDS)
     dying = Dying(tmp_path, 0)
     with pytest.raises(Killed):
         Checkpoints(dying).begin_anew(DONE, 3, "changes are lost")
-    follow(checkpoints)
+    follow(checkpoints, action)
     dying.arrive()
     assert checkpoints.load("orders") == (DONE, [])
 

@@ -82,12 +82,15 @@ class _Chooser:
             stamp=table.record.stamp,
             repairs=self.checkpoints.load_repair(name).sessions,
         )
+        copied = table.record if table.action is Action.COMPLETE else None
+        if table.action is Action.FOLLOW:  # its plan has no segments
+            copied, _ = self.checkpoints.load(name)
         with self.lock:
             if begun is None:
                 self.checkpoints.begin_stream(record, self.ours)
             self.ours()
-            if table.action is Action.COMPLETE:  # no earlier run begins another copy from now on
-                self.checkpoints.save_table(table.record)
+            if copied:  # no earlier run begins another copy from now on
+                self.checkpoints.save_table(copied)
             self.checkpoints.save_stream(record, chosen.shards)
         return replace(chosen, record=record)
 
