@@ -17,7 +17,7 @@ from shake.checkpoint.standing import Run, Standing
 from shake.checkpoint.standing import standing as standing_of
 from shake.checkpoint.summary import TaskSummary
 from shake.checkpoint.task_lock import TaskLock
-from shake.cli.status import _lines
+from shake.cli.status import _document, _lines
 from shake.config import load
 from shake.run.summaries import Summaries, summarize
 from shake.status.snapshot import Snapshot
@@ -102,11 +102,18 @@ def test_a_run_is_known_while_it_answers_while_it_cannot_be_asked_and_after_its_
 def test_a_copy_says_when_it_will_be_complete() -> None:
     config = load(None, {}, ["id=moving", "target.address=mongodb://m/"]).config
     now = 1_796_000_000.0  # 00:53:20 UTC
-    for rate, shown in ((0.5, ["  copied at: about 01:18 UTC, in 25m 00s"]), (0.0, [])):
+    for run, rate, shown in (
+        (Run.RUNNING, 0.5, ["  copied at: about 01:18 UTC, in 25m 00s"]),
+        (Run.KILLED, 0.5, []),
+        (Run.SILENT, 0.5, []),
+        (Run.RUNNING, 0.0, []),
+    ):
         summary = summarize(snapshot(table(items=250, rate=rate), time=now), "token")
         read = TaskSummary.of("status", summary.document())
-        lines = _lines(config, Standing(Run.RUNNING, read, None), True, now)
+        found = Standing(run, read, Holder.me())
+        lines = _lines(config, found, True, now)
         assert [line for line in lines if "copied at" in line] == shown
+        assert bool(_document(config, found, True, now)["seconds_left"]) == bool(shown)
     old = {name: value for name, value in summary.document().items() if name != "SecondsLeft"}
     assert TaskSummary.of("status", old) == summary  # as an earlier version saved it
 

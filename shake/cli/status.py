@@ -117,14 +117,16 @@ def _lines(config: Config, found: Standing, live: bool, now: float) -> Iterator[
     if found.holder:
         yield f"  run by: {found.holder}"
     if summary:
-        yield from _of_summary(config, summary, live, now)
+        yield from _of_summary(config, found.run, summary, live, now)
     if advice := _advice(config, found):
         yield f"  what to do: {advice}"
     if summary:
         yield from _of_tables(summary)
 
 
-def _of_summary(config: Config, summary: TaskSummary, live: bool, now: float) -> Iterator[str]:
+def _of_summary(
+    config: Config, run: Run, summary: TaskSummary, live: bool, now: float
+) -> Iterator[str]:
     origin = "from the run itself" if live else "from its checkpoint"
     clock = time.strftime("%H:%M:%S", time.gmtime(summary.at))
     yield f"  as of: {clock} UTC, {duration(max(0.0, now - summary.at))} ago ({origin})"
@@ -136,9 +138,8 @@ def _of_summary(config: Config, summary: TaskSummary, live: bool, now: float) ->
         f"  copied: {percent(_known(summary.fraction))}, {many(summary.items, 'item')}, "
         f"{size(summary.bytes)}; {summary.tables_done} of {many(summary.tables, 'table')} done"
     )
-    if summary.seconds_left > 0 and not summary.ended:
-        end = clock_time(summary.at, summary.seconds_left)
-        yield f"  copied at: about {end} UTC, in {duration(summary.seconds_left)}"
+    if (left := _seconds_left(run, summary)) and not summary.ended:
+        yield f"  copied at: about {clock_time(summary.at, left)} UTC, in {duration(left)}"
     if summary.kept:
         yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad --conf FILE lists them"
     if not config.sync_schema_only and config.sync_mode != "full":
@@ -175,6 +176,11 @@ def _known(fraction: float) -> float | None:
     return None if fraction < 0 else fraction
 
 
+def _seconds_left(run: Run, summary: TaskSummary) -> float | None:
+    """Seconds until all is copied; None where no run is known to go on with that."""
+    return _known(summary.seconds_left) if run in (Run.RUNNING, Run.ENDED) else None
+
+
 def _document(config: Config, found: Standing, live: bool, now: float) -> dict[str, Any]:
     summary = found.summary
     alive = {Run.RUNNING: True, Run.STARTING: True, Run.SILENT: None}
@@ -199,7 +205,7 @@ def _document(config: Config, found: Standing, live: bool, now: float) -> dict[s
         "age_seconds": round(max(0.0, now - summary.at), 1),
         "exit_status": summary.exit_status if summary.ended else None,
         "fraction": _known(summary.fraction),
-        "seconds_left": _known(summary.seconds_left),
+        "seconds_left": _seconds_left(found.run, summary),
         "last_error": summary.last_error or None,
         "last_error_at": iso(summary.last_error_at),
         "tables": [_table(one) for one in summary.lines],
