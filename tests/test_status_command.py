@@ -118,6 +118,27 @@ def test_a_copy_says_when_it_will_be_complete() -> None:
     assert TaskSummary.of("status", old) == summary  # as an earlier version saved it
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "notices", "shown"),
+    [
+        (
+            "degraded",
+            "worker 0 (process 7) has not answered for 30 s",
+            (),
+            "  what to do: it is retried, and shake replaces a process that does not answer for "
+            "120 s; remove the cause",
+        ),
+        ("degraded", "no primary", (), "  what to do: it is retried; remove the cause"),
+    ],
+)
+def test_a_task_says_what_its_state_means(
+    state: str, reason: str, notices: tuple[str, ...], shown: str
+) -> None:
+    config = load(None, {}, ["id=moving", "target.address=mongodb://m/"]).config
+    summary = summarize(snapshot(table(), state=state, reason=reason, notices=notices), "token")
+    assert shown in _lines(config, Standing(Run.RUNNING, summary, None), True, summary.at)
+
+
 @each_store
 def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict[str, Any]) -> None:
     migration = task(followed, store)

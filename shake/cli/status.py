@@ -21,6 +21,7 @@ from shake.control.address import socket_path
 from shake.control.client import ask
 from shake.control.commands import GetStatus
 from shake.errors import GapError, RunError, ShakeError
+from shake.process.heartbeat import KILL_AFTER, UNANSWERED
 from shake.status.figures import COMPLETE, clock_time, duration, iso, many, percent, size, utc
 from shake.status.headline import RESTART
 from shake.status.logs import one_line
@@ -96,6 +97,11 @@ def _advice(config: Config, found: Standing) -> str:
         return ""
     if summary.exit_status == GapError.exit_status and config.gap_policy == "fail":
         return "start it again with gap.policy = resync, which copies that table again"
+    if summary.state == "degraded" and UNANSWERED in summary.reason:
+        return (
+            f"it is retried, and shake replaces a process that does not answer for "
+            f"{KILL_AFTER:.0f} s; remove the cause"
+        )
     return {
         "paused": "shake control resume lets it read on",
         "degraded": "it is retried; remove the cause",

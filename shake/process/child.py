@@ -96,7 +96,7 @@ class Child(Generic[SetUp, Taken, Sent]):
         self._loop.later(heartbeat.EVERY, self._beat)
 
     def _report(self, seconds: float) -> None:
-        text = f"{self._name} (process {self.pid}) has not answered for {seconds:.0f} s"
+        text = f"{self._name} (process {self.pid}) {heartbeat.UNANSWERED} {seconds:.0f} s"
         self._reported.add(text)
         self._on_message(Silent(text))
 

@@ -15,6 +15,8 @@ from enum import Enum, auto
 EVERY = 5.0
 #: Seconds without an answer after which a child is reported, and after which it is killed.
 REPORT_AFTER, KILL_AFTER = 30.0, 120.0
+#: What the report says, before the seconds.
+UNANSWERED = "has not answered for"
 #: Seconds after which the kernel ends a child that is frozen. One that was frozen just before it
 #: sends a command would send it when it goes on. A target refuses a late command by its number, but
 #: its session in MongoDB expires after 30 minutes, and the number with it.
