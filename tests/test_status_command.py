@@ -20,7 +20,7 @@ from shake.checkpoint.task_lock import TaskLock
 from shake.cli.status import _document, _lines
 from shake.config import load
 from shake.run.summaries import Summaries, summarize
-from shake.status.snapshot import Snapshot
+from shake.status.snapshot import FINISHING, Snapshot
 from tests.support.faulty import error
 from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration
@@ -129,6 +129,7 @@ def test_a_copy_says_when_it_will_be_complete() -> None:
             "120 s; remove the cause",
         ),
         ("degraded", "no primary", (), "  what to do: it is retried; remove the cause"),
+        ("running", "", (FINISHING,), f"  reason: {FINISHING}"),
     ],
 )
 def test_a_task_says_what_its_state_means(

@@ -28,10 +28,11 @@ class TaskSummary(Record):
     """How a run stood at a time, ``at``. All times are Unix seconds, 0 where unknown.
 
     ``token`` is that of its task lock. ``exit_status`` is -1 until the run has ended.
-    ``state`` and ``reason`` are those of the Snapshot. ``last_error`` is kept over later runs,
-    with the time when it was seen. ``applied_through`` is on the source's clock, all other times
-    are on the clock of the machine of the run. ``kept`` items cannot be stored. ``seconds_left`` is
-    that of the copy, -1 where it is unknown, as for a version that did not save it.
+    ``state`` and ``reason`` are those of the Snapshot, and a task that finishes has that as its
+    reason. ``last_error`` is kept over later runs, with the time when it was seen.
+    ``applied_through`` is on the source's clock, all other times are on the clock of the machine of
+    the run. ``kept`` items cannot be stored. ``seconds_left`` is that of the copy, -1 where it is
+    unknown, as for a version that did not save it.
     """
 
     ID = "summary"

@@ -27,7 +27,7 @@ from shake.run.parts import Parts
 from shake.run.shutdown import Shutdown
 from shake.schema import OLD, RETENTION
 from shake.status.figures import count, duration, in_short, utc
-from shake.status.snapshot import TableStatus
+from shake.status.snapshot import FINISHING, TableStatus
 
 log = logging.getLogger("shake.control")
 
@@ -114,9 +114,7 @@ class Steering:
         """What the user should know of what commands have changed."""
         found = []
         if self.finishing:
-            found.append(
-                "FINISHING: the run ends once every change made before the command is applied"
-            )
+            found.append(FINISHING)
         oldest = max((table.unread or 0.0 for table in tables), default=0.0)
         if self.paused is not None and oldest >= OLD:
             found.append(

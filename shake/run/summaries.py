@@ -15,7 +15,7 @@ from shake.checkpoint.task_lock import TaskLock
 from shake.errors import ShakeError
 from shake.process.outlet import Outlet
 from shake.status.figures import COMPLETE, ILL, fraction, total
-from shake.status.snapshot import Snapshot, TableStatus
+from shake.status.snapshot import FINISHING, Snapshot, TableStatus
 
 log = logging.getLogger("shake")
 
@@ -76,7 +76,7 @@ class Summaries:
 def summarize(snapshot: Snapshot, token: str, status: int = -1, line: str = "") -> TaskSummary:
     """The summary of a snapshot; with ``status``, of the run that has ended with ``line``."""
     everything = total(snapshot)
-    reason = line or snapshot.reason
+    reason = line or snapshot.reason or FINISHING * (FINISHING in snapshot.notices)
     state = snapshot.state
     if status > 0:  # what failed last can come after the last snapshot
         state = "failed"

@@ -119,6 +119,10 @@ class CheckStatus(NamedTuple):
     time: float = 0.0
 
 
+#: The notice of a task that was told to finish.
+FINISHING = "FINISHING: the run ends once every change made before the command is applied"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole task.
