@@ -69,6 +69,7 @@ def test_nothing_is_scanned_during_a_pause_of_the_copy(
     assert "paused" in control(slowly, "pause")
     shown = page(port, "paused")
     assert shown["total"]["seconds_left"] is None  # while nothing is read
+    assert [shown["total"][one] for one in ("rate", "byte_rate", "unit_rate")] == [0, 0, 0]
     assert shown["paused_at"]
     assert "shake control resume" in shown["reason"]
     with nothing_read(followed):
