@@ -441,8 +441,11 @@ def test_no_phase_is_entered_that_the_table_of_phases_does_not_allow() -> None:
     assert set(NEXT) == set(Phase)
 
 
-def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
-    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
+@pytest.mark.parametrize(("budget", "left"), [(None, 1), (100.0, 1), (0.1, 5)])
+def test_the_rate_is_of_the_table_s_own_time_and_the_time_left_within_the_budget(
+    budget: float | None, left: float
+) -> None:
+    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, budget, 0.0), 0.0)
     copy.enter(Phase.PREPARING, 1000.0)
     copy.enter(Phase.COPYING, 1000.0)
     reading = Reading(copy)
@@ -451,7 +454,7 @@ def test_the_rate_of_a_table_that_waited_long_is_that_of_its_own_time() -> None:
     reading.store()
     status = copy.status(1001.0, filtered=False)
     assert status.rate == pytest.approx(50, rel=0.1)
-    assert status.seconds_left == pytest.approx(1, rel=0.1)
+    assert status.seconds_left == pytest.approx(left, rel=0.1)
 
 
 def test_the_state_of_the_record_follows() -> None:

@@ -241,9 +241,7 @@ class CopiedTable:
     def status(self, now: float, *, filtered: bool) -> TableStatus:
         table, total = self.plan.table, self._total
         pace = self._rates.pace.value(now)
-        left = max(0, table.items - total.scanned)
         copying, indexing = self.phase is Phase.COPYING, self.phase is Phase.INDEXING
-        share = total.documents / total.scanned if total.scanned else 1.0
         return TableStatus(
             name=table.name,
             namespace=self.plan.namespace,
@@ -264,7 +262,7 @@ class CopiedTable:
             answers=self.answers,
             index_step=self.index_step if indexing else "",
             index_progress=self.index_progress if indexing else None,
-            seconds_left=seconds_left(left * share, pace) if copying else None,
+            seconds_left=self._seconds_left(pace) if copying else None,
             throttles=self.throttles,
             retries=self.retries,
             kept=self.kept.items,
@@ -275,6 +273,16 @@ class CopiedTable:
             items_before=self._before[0],
             bytes_before=self._before[1],
         )
+
+    def _seconds_left(self, pace: float) -> float | None:
+        """The time left at so many items a second, no less than the budget of read units takes."""
+        total, budget = self._total, self.budget.capacity
+        left = max(0, self.plan.table.items - total.scanned)
+        if not total.scanned:
+            return seconds_left(left, pace)
+        units = left * total.capacity / total.scanned
+        seconds = seconds_left(left * total.documents / total.scanned, pace)
+        return max(seconds, units / budget) if seconds is not None and budget else seconds
 
 
 class _Total:
