@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -40,10 +41,10 @@ def hold(folder: str | Path, id: str) -> Iterator[Path]:
             os.close(handle)
             raise
     except OSError as error:
-        raise UsageError(
-            f"pid file {path}: {error.strerror}; set pid_path to a folder that this user may "
-            "write to"
-        ) from error
+        other = "make room there, or set pid_path to another folder"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            other = "set pid_path to a folder that this user may write to"
+        raise UsageError(f"pid file {path}: {error.strerror}; {other}") from error
     try:
         yield path
     finally:
