@@ -12,6 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from types import FrameType
 
 from setproctitle import setproctitle
@@ -71,15 +72,24 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         setproctitle(f"shake: {parser.prog}")
         if more:
             shown = [one if re.fullmatch(r"[\w-]+", one) else MASK for one in more]
-            parser.error(
-                f"unknown arguments: {' '.join(shown)}; give the configuration file as "
-                "--conf FILE, and write --set KEY=VALUE as one word"
+            asked = options.parser
+            advice = _nearest(asked, more) or (
+                "give the configuration file as --conf FILE, and write --set KEY=VALUE as one word"
             )
+            asked.error(f"unknown arguments: {' '.join(shown)}; {advice}")
         return options
     except OSError:  # before Python 3.11
         raise SystemExit(2) from None
     finally:
         streams.let_go()
+
+
+def _nearest(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """The option that is nearest to the first unknown one, in words; empty where none is near."""
+    options = re.findall(r"--[\w-]+", parser.format_usage())
+    typed = next((one for one in unknown if one.startswith("--")), "").partition("=")[0]
+    near = get_close_matches(typed, options, 1, 0.75)
+    return f"the nearest is {near[0]}" if near else ""
 
 
 def positive(text: str) -> int:

@@ -95,7 +95,7 @@ class Command:
 
     def _complete(self, parser: argparse.ArgumentParser) -> None:
         self.define(parser)
-        parser.set_defaults(act=self.act, prog=parser.prog)
+        parser.set_defaults(act=self.act, prog=parser.prog, parser=parser)
 
 
 class _Parser(argparse.ArgumentParser):
