@@ -86,7 +86,8 @@ def test_finish_during_the_copy_ends_the_run_when_it_has_caught_up(followed: Fol
         process = migration.start()
         scanned(followed)
         followed.put("late")
-        assert "tables are copied" in control(migration, "finish", "--no-wait")
+        said = control(migration, "finish", "--no-wait")
+        assert said.endswith("(1 of 1 table is still to be copied first)")
     assert migration.wait(process).status == 0
     followed.compare()
 
@@ -132,7 +133,8 @@ def test_a_run_that_is_killed_before_its_finish_is_told(
     running.kill(running.running[0])
     _, errors = waiting.communicate(timeout=20)
     assert waiting.returncode == 1
-    assert b"ended without an answer" in errors
+    assert b"ended without an answer: it was killed" in errors
+    assert b"start it again" in errors
 
 
 def test_a_task_that_follows_nothing_has_nothing_to_finish(followed: Followed) -> None:
@@ -204,6 +206,8 @@ def test_a_budget_is_in_force_within_a_second_and_one_that_cannot_be_is_refused(
         (["budget", "orders"], "TABLE=UNITS"),
         (["pause", "--no-wait"], "--no-wait goes with finish"),
         (["stop"], "invalid choice"),
+        ([], "required: action\n"),
+        (["finish", "--no-wiat"], "--no-wiat; the nearest is --no-wait\n"),
     ],
 )
 def test_a_wrong_command_line_is_exit_2(
@@ -344,7 +348,7 @@ def test_each_command_of_a_connection_is_answered_and_what_is_none_is_refused(
     for sent, said in (
         (b"pause\n", "one line of JSON"),
         (b"[]\n", "a JSON object"),
-        (b'{"action": "stop"}\n', "action is one of"),
+        (b'{"action": "stop"}\n', "action is one of pause, resume, budget, finish"),
         (b'{"action": ["pause"]}\n', "action is one of"),
         (b'{"action": "budget", "table": "a"}\n', "table and units"),
         (b'{"action": "budget", "table": "a", "units": 5}\n', "as text"),

@@ -74,9 +74,11 @@ def _define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "given",
         nargs="*",
+        default=[],  # without it argparse calls the argument required
         metavar="TABLE=UNITS",
         help="for budget: read units a second for the scan of a table, a share of its provisioned "
-        "capacity (50%%), none, or default (what the configuration says); * and ? are wildcards",
+        "capacity (50%%), none, auto (50%% in AWS), or default (what the configuration says); "
+        "* and ? are wildcards",
     )
 
 

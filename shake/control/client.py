@@ -41,7 +41,10 @@ def ask(path: Path, commands: Sequence[Command]) -> Iterator[Reply]:
                 connection.settimeout(None if waits else ANSWER_SECONDS)
                 line = replies.readline()
                 if not line:
-                    raise NoAnswer("the task has ended without an answer")
+                    raise NoAnswer(
+                        "the task has ended without an answer: it was killed, or has failed; see "
+                        "shake status, and start it again"
+                    )
                 yield read_reply(line)
         except (OSError, ValueError) as error:
             raise NoAnswer(f"the task does not answer at {path}: {error}") from error

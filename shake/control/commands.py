@@ -77,7 +77,7 @@ def read_command(line: bytes) -> Command:
     action = document.pop("action", None)
     kind = _ACTIONS.get(action) if isinstance(action, str) else None
     if kind is None:
-        raise ValueError(f"action is one of {', '.join(_ACTIONS)}")
+        raise ValueError(f"action is one of {', '.join(USER_ACTIONS)}")
     given = {name: value for name, value in document.items() if value is not None}
     if given.keys() != set(kind._fields) or not all(isinstance(v, str) for v in given.values()):
         fields = " and ".join(kind._fields) or "nothing else"

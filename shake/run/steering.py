@@ -26,7 +26,7 @@ from shake.copy.table import CopiedTable
 from shake.run.parts import Parts
 from shake.run.shutdown import Shutdown
 from shake.schema import OLD, RETENTION
-from shake.status.figures import count, duration, in_short, utc
+from shake.status.figures import count, duration, in_short, many, utc
 from shake.status.snapshot import FINISHING, TableStatus
 
 log = logging.getLogger("shake.control")
@@ -207,10 +207,11 @@ class Steering:
         phases.finish()
         log.warning("finishing by a command: the run ends once all changes until now are applied")
         left = sum(not copy.over for copy in self._parts.copies)
-        first = f" (first {left} of {len(self._parts.copies)} tables are copied)" if left else ""
+        first = f"{left} of {many(len(self._parts.copies), 'table')} {'is' if left == 1 else 'are'}"
         return Reply(
             True,
-            f"finishing: the run ends once every change made before this command is applied{first}",
+            "finishing: the run ends once every change made before this command is applied"
+            + (f" ({first} still to be copied first)" if left else ""),
         )
 
 
