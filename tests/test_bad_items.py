@@ -322,7 +322,7 @@ def test_a_table_is_not_forgotten_while_its_task_runs(followed: Followed, capsys
     stopped(migration, process)
 
 
-def test_shake_status_says_after_the_end_how_many_items_are_kept(
+def test_shake_status_says_after_the_end_what_is_kept_and_what_was_forgotten(
     dynamodb: Any, name: str, migrate: Callable[..., Migration], capsys: Any
 ) -> None:
     put_all(dynamodb.client, name, good=2)
@@ -332,3 +332,10 @@ def test_shake_status_says_after_the_end_how_many_items_are_kept(
     assert "KEPT, NOT STORED: 4 items" in capsys.readouterr().out
     main.main(["status", "--conf", str(migration.conf), "--json"])
     assert json.loads(capsys.readouterr().out)["kept"] == 4
+    main.main(["forget", "--conf", str(migration.conf), name])
+    main.main(["status", "--conf", str(migration.conf)])
+    said = capsys.readouterr().out
+    assert "KEPT" not in said
+    assert "; 0 of 1 table done" in said
+    assert f"table {name}: not begun" in said
+    assert "what to do: shake run copies anew what is not begun" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,6 +10,8 @@ from shake.checkpoint.document import Fields, Record
 
 #: Tables of which a summary has a line each; those that need attention come first.
 MAX_TABLES = 200
+#: State of a table whose checkpoint was removed after the run.
+FORGOTTEN = "not begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,23 @@ class TaskSummary(Record):
         if self.last_error:
             return self
         return replace(self, last_error=earlier.last_error, last_error_at=earlier.last_error_at)
+
+    def without(self, tables: Set[str]) -> TaskSummary:
+        """This summary, once the checkpoints of some complete tables were removed."""
+        if not tables:
+            return self
+        return replace(
+            self,
+            phase="copy",
+            fraction=-1.0,
+            applied_through=0.0,
+            consistent=False,
+            tables_done=self.tables_done - len(tables),
+            lines=tuple(
+                TableLine(one.name, FORGOTTEN, 0.0, 0.0, "") if one.name in tables else one
+                for one in self.lines
+            ),
+        )
 
     def own(self) -> dict[str, Any]:
         return {"ExitStatus": self.exit_status, "Lines": [asdict(one) for one in self.lines]}

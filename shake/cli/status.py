@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.kept import all_kept
 from shake.checkpoint.standing import Run, Standing, standing
-from shake.checkpoint.store import open_store
-from shake.checkpoint.summary import TableLine, TaskSummary
+from shake.checkpoint.store import Store, open_store
+from shake.checkpoint.summary import FORGOTTEN, TableLine, TaskSummary
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
@@ -52,7 +53,19 @@ def _look(config: Config) -> tuple[Standing, bool]:
     if live := _ask(config):
         return Standing(Run.RUNNING, live.after(_saved(config) or live), None), True
     with contextlib.closing(open_store(config, writable=False)) as store:
-        return standing(store), False
+        found = standing(store)
+        if found.summary:
+            found = replace(found, summary=_as_changed(config, found.run, found.summary, store))
+        return found, False
+
+
+def _as_changed(config: Config, run: Run, summary: TaskSummary, store: Store) -> TaskSummary:
+    """The last summary of a run, with what other commands have changed since."""
+    summary = replace(summary, kept=len(all_kept(store)))
+    complete = {one.name for one in summary.lines if one.state in COMPLETE}
+    if run not in (Run.ENDED, Run.KILLED) or config.sync_mode == "incr" or config.sync_schema_only:
+        return summary
+    return summary.without(complete - Checkpoints(store).begun(complete.__contains__).keys())
 
 
 def _saved(config: Config) -> TaskSummary | None:
@@ -102,6 +115,8 @@ def _advice(config: Config, found: Standing) -> str:
             f"it is retried, and shake replaces a process that does not answer for "
             f"{KILL_AFTER:.0f} s; remove the cause"
         )
+    if summary.state == "finished" and any(one.state == FORGOTTEN for one in summary.lines):
+        return "shake run copies anew what is not begun"
     return {
         "paused": "shake control resume lets it read on",
         "degraded": "it is retried; remove the cause",
