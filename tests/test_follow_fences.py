@@ -28,7 +28,7 @@ def test_a_connection_that_breaks_while_fences_are_kept_does_not_end_the_task(
 
 @pytest.mark.parametrize("how", ["shake forget", "by hand"])
 def test_no_change_is_taken_for_an_earlier_one_after_a_checkpoint_was_removed(
-    followed: Followed, how: str
+    followed: Followed, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The server does not carry out a change whose number it has seen."""
     followed.simulator.table(followed.name)
@@ -36,7 +36,11 @@ def test_no_change_is_taken_for_an_earlier_one_after_a_checkpoint_was_removed(
     migration = followed.task(sync_mode="incr")
     assert migration.run("--until-consistent").status == 0
     if how == "shake forget":
-        assert main.main(["forget", "--conf", str(migration.conf), followed.name]) == 0
+        mistyped = ["forget", "--conf", str(migration.conf), followed.name, followed.name[:-1]]
+        assert main.main(mistyped) == 2
+        assert f"near it: {followed.name}; nothing is removed" in capsys.readouterr().err
+        for _ in range(2):  # the same command goes on
+            assert main.main(["forget", "--conf", str(migration.conf), followed.name]) == 0
     else:
         followed.checkpoint.drop()
     followed.put("k", n={"N": "2"})

@@ -84,6 +84,10 @@ class Checkpoints:
                 found[table] = (_record(table, documents, Identity) or UNKNOWN).origin
         return found
 
+    def knows(self, table: str) -> bool:
+        """Whether anything was ever saved of a table; what :meth:`forget` leaves counts too."""
+        return stored_name(table) in self._store.collections()
+
     def kept(self, table: str, *, writes: bool = False) -> KeptItems:
         """The items of a table that cannot be stored; ``writes``: to be changed."""
         return KeptItems(self._store, table, writes=writes)

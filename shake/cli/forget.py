@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+from collections.abc import Sequence
+from difflib import get_close_matches
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.store import open_store
@@ -12,6 +14,7 @@ from shake.checkpoint.task_lock import TaskLock
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
+from shake.errors import UsageError
 
 log = logging.getLogger("shake")
 
@@ -31,6 +34,7 @@ def _forget(config: Config, tables: list[str]) -> int:
         TaskLock.acquire(store, notice=log.warning).held() as lock,
     ):
         checkpoints = Checkpoints(store)
+        _refuse_mistyped(checkpoints, tables)
         checkpoints.take_number(tables, lock.renew)
         for table in tables:
             place = config.checkpoint_of(table)
@@ -42,6 +46,18 @@ def _forget(config: Config, tables: list[str]) -> int:
                 f"anew; set target.db.exist = rename or drop where {config.namespace(table)} exists"
             )
     return FORGOTTEN
+
+
+def _refuse_mistyped(checkpoints: Checkpoints, tables: Sequence[str]) -> None:
+    """Raises UsageError for a table that the task never had, where it has one of a near name."""
+    begun = checkpoints.begun(lambda _: True)
+    for table in tables:
+        near = [] if checkpoints.knows(table) else get_close_matches(table, begun, n=3)
+        if near:
+            raise UsageError(
+                f"table {table}: it has no checkpoint; near it: {', '.join(near)}; nothing is "
+                "removed"
+            )
 
 
 def _define(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +75,7 @@ FORGET = Command(
     statuses={
         FORGOTTEN: "removed, or there was none",
         FAILED: "failed; the same command goes on",
-        WRONG: "wrong command line or configuration",
+        WRONG: "wrong command line or configuration, or a table that seems to be mistyped",
         REFUSED: "the task runs, or its checkpoints cannot be reached; nothing was changed",
     },
     define=_define,
