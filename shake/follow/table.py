@@ -171,10 +171,10 @@ class FollowedTable:
     def tip(self, lease: ApplyingLease, moment: float, earliest: float, latest: float) -> None:
         """All that was written to a shard before this moment is published.
 
-        The source's clock shows a time between the two others now. A later moment is from before
-        that clock was set back, where a worker was frozen meanwhile: it proves nothing.
+        The source's clock shows a time between the two others now. Where that clock was set back,
+        a later moment is from before that, by a worker that was frozen: it proves nothing.
         """
-        if moment > latest:
+        if moment > latest and not self._set_back.over:
             return
         moment = min(moment, earliest)
         if left := lease.waiting or lease.sent:
