@@ -196,7 +196,7 @@ def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
     reason = "1,000 Scan calls a second of 128 items: qps.full, qps.full.batch_num"
     assert f"  time:                 1d 19h at the least: table orders, {reason}" in lines
     [machine] = [line for line in lines if line.startswith("  this machine: ")]
-    assert machine.endswith("1 worker, which read 1 segment at once, of 4 tables at most")
+    assert machine.endswith("1 worker, which reads 1 segment at once, of 4 tables at most")
     assert (
         "  1 of 1 segment to read: about 2,441,406,250 read capacity units ($305.18), 1d 19h at "
         f"the least ({reason})" in lines

@@ -325,7 +325,7 @@ def test_a_profile_shows_what_items_consist_of_and_which_are_bad(
     assert result.status == 0, result
     [found] = json.loads(result.stdout)["profiles"]
     assert found["items"] == 53
-    assert found["units"] > 0
+    assert found["units"] >= found["requests"] / 2 > 0
     attributes = {one["name"]: one for one in found["attributes"]}
     assert attributes["v"]["types"] == {"S": 50, "M": 1}
     assert attributes["pk"]["items"] == 53
@@ -338,7 +338,7 @@ def test_a_profile_shows_what_items_consist_of_and_which_are_bad(
     assert {json.loads(one["key"])["pk"]["S"] for one in found["bad"]} == {"long", "nul"}
     assert found["bad_items"] == 2
     text = migration.run("--dry-run", "--profile", "10").stdout
-    assert f"profile of table {name}: 10 items read, for " in text
+    assert f"profile of table {name}: 10 items read by " in text
     assert "its document: {" in text
     assert mongo.client.list_database_names() == before
     refused = migration.run("--profile", "10")

@@ -64,6 +64,7 @@ class ProfileReport:
 
     table: str
     items: int
+    requests: int
     units: float
     item_bytes: int
     document_bytes: int
@@ -88,6 +89,7 @@ class _Found:
     good: Item | None = None  # of which the first document is
     documents: list[bytes] = field(default_factory=list)
     bad: list[BadItem] = field(default_factory=list)
+    requests: int = 0
     units: float = 0.0
     problem: str = ""
 
@@ -113,6 +115,7 @@ def _profile(config: Config, source: Source, plan: TablePlan, items: int) -> Pro
     return ProfileReport(
         table=table.name,
         items=len(found.items),
+        requests=found.requests,
         units=found.units,
         item_bytes=sum(map(item_bytes, found.items)),
         document_bytes=sum(map(len, found.documents)),
@@ -151,6 +154,7 @@ def _add(found: _Found, body: bytes, options: codec.Options) -> None:
     documents, rejects = transcode(page)
     found.documents += documents
     found.units += page.capacity
+    found.requests += 1  # each costs half a unit at least
     items, bad = bad_items.every_item(body), {reject.number for reject in rejects}
     found.items += items
     if found.good is None:

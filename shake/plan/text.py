@@ -165,8 +165,9 @@ def _documents(report: PlanReport) -> str:
 
 def _machine(report: PlanReport) -> str:
     one = report.machine
+    read = "reads" if one.workers == 1 else "read"
     at_once = (
-        f", which read {many(one.segments_at_once, 'segment')} at once, of "
+        f", which {read} {many(one.segments_at_once, 'segment')} at once, of "
         f"{many(one.tables_at_once, 'table')} at most"
     )
     nodes = f"{one.nodes}: " if one.nodes else ""
@@ -242,7 +243,8 @@ def _changes(table: TableReport) -> str:
 def _profile(profile: ProfileReport) -> Iterator[str]:
     """What was read, and what becomes of it."""
     read = f"profile of table {profile.table}: {many(profile.items, 'item')}"
-    yield f"{read} read, for {many(profile.units, 'read capacity unit')}"
+    by = many(profile.requests, "request")
+    yield f"{read} read by {by}, for {many(profile.units, 'read capacity unit')}"
     if profile.problem:
         yield f"  {profile.problem}"
     if not profile.items:
