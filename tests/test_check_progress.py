@@ -88,7 +88,7 @@ def test_where_no_documents_are_read_the_bars_show_items_and_no_bytes(
         progress.advanced(Advanced(compared=500, scanned=500, keys=500))
         file = io.StringIO()
         console = Console(file=file, width=80, force_terminal=True, color_system=None)
-        console.print(picture(progress.snapshot(), 0.0, 10))
+        console.print(picture(progress.snapshot(), 0.0, 10, 80))
     lines = file.getvalue().splitlines()
     assert " B" not in file.getvalue()
     assert name[:9] in lines[1]

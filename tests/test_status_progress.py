@@ -21,7 +21,7 @@ from tests.support.snapshots import table, task
 def drawn(snapshot: Snapshot, width: int = 80, room: int = 20) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
-        console.print(picture(snapshot, 0.0, room))
+        console.print(picture(snapshot, 0.0, room, width))
     return capture.get().splitlines()
 
 
@@ -95,7 +95,7 @@ def test_the_oldest_change_that_only_a_stream_holds_is_shown_with_its_table(
 
 
 def foot_style(snapshot: Snapshot) -> str:
-    foot = picture(snapshot, 0.0, 20).renderables[-1]
+    foot = picture(snapshot, 0.0, 20, 80).renderables[-1]
     assert isinstance(foot, Text)
     return str(foot.style)
 
@@ -161,6 +161,10 @@ def test_the_busiest_tables_come_first_and_what_is_broken_before_them() -> None:
 def test_the_bars_fit_a_narrow_terminal() -> None:
     long = table("a-table-with-a-name-of-many-words", "indexing", items=10**10, rate=1.5e6)
     assert max(map(len, drawn(task(long), width=60))) <= 60
+    orders = table(items=420, byte_rate=12.3e6, unit_rate=480.0, budget=500.0, seconds_left=75.0)
+    _, row, everything, *_ = drawn(task(orders), width=40)
+    assert row.split() == ["orders", "42.0%", "420", "12.3", "MB/s", "1m", "15s"]
+    assert everything.split()[0] == "total"
 
 
 def test_more_tables_than_lines_are_counted_not_drawn() -> None:

@@ -34,6 +34,8 @@ from shake.status.snapshot import Snapshot, TableStatus
 
 #: Lines of a terminal that the bars leave to the log above them.
 _SPARE_LINES = 6
+#: Columns below which a terminal shows neither bars nor read units, but names and figures in full.
+_NARROW = 56
 _HEADS = ("done", "items", "rate", "units/s", "left")
 _STYLES = dict.fromkeys(UNUSUAL, "yellow") | dict.fromkeys(ILL, "red")
 
@@ -53,7 +55,7 @@ class Bars:
         with self._lock, suppress(OSError):
             if not self._live.is_started:
                 self._live.start()
-            self._live.update(picture(snapshot, now, room), refresh=True)
+            self._live.update(picture(snapshot, now, room, self._console.width), refresh=True)
 
     def print(self, line: str) -> None:
         with self._lock, suppress(OSError):
@@ -65,24 +67,32 @@ class Bars:
             self._live.stop()
 
 
-def picture(snapshot: Snapshot, now: float, room: int) -> Group:
-    """The bars as rich renders them, at most ``room`` tables high; ``now`` moves the pulses."""
+def picture(snapshot: Snapshot, now: float, room: int, width: int) -> Group:
+    """The bars as rich renders them, at most ``room`` tables high; ``now`` moves the pulses.
+
+    ``width`` is that of the terminal, in columns.
+    """
     busy = sorted(
         (table for table in snapshot.tables if table.state not in IDLE - ILL), key=_activity
     )
     everything = total(snapshot)
-    grid = Table(
+    columns = [
         Column(ratio=2, no_wrap=True, overflow="ellipsis"),
         Column(ratio=3, min_width=8),
         *(Column(head, justify="right", no_wrap=True, min_width=6) for head in _HEADS),
+    ]
+    shown = (0, 2, 3, 4, 6) if width < _NARROW else range(len(columns))
+    grid = Table(
+        *(columns[number] for number in shown),
         box=None,
         expand=True,
         header_style="dim",
         padding=(0, 1, 0, 0),
     )
-    for table in busy[:room]:
-        grid.add_row(*_row(table, now))
-    grid.add_row(*_row(everything, now), style="bold")
+    for table in (*busy[:room], everything):
+        row = _row(table, now)
+        style = "bold" if table is everything else None
+        grid.add_row(*(row[number] for number in shown), style=style)
     errors = [
         Text(
             f"{table.name} {table.state}: {one_line(table.error)}",
