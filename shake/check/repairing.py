@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from shake.check.belonging import CheckRefused
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import KeptItems
 from shake.checkpoint.records import TableRecord
-from shake.checkpoint.store import open_store
+from shake.checkpoint.store import Store, open_store
 from shake.checkpoint.stream_records import repair_sessions
 from shake.checkpoint.task_lock import TaskHeld, TaskLock
 from shake.config import Config
@@ -74,6 +75,33 @@ class Repairs:
         return self._checkpoints.kept(table.name, writes=True)
 
 
+def refuse_early(config: Config, after_cutover: bool) -> None:
+    """Raise what :func:`repairing` would raise, as far as reading alone can find it out."""
+    with contextlib.closing(open_store(config)) as store:
+        holder, _ = TaskLock.sign(store)
+        if holder and holder.life(Holder.me()) is Life.ALIVE:
+            raise _beside(holder)
+        _verify_no_cutover(store, after_cutover)
+
+
+def _beside(holder: Holder) -> CheckRefused:
+    return CheckRefused(
+        f"{holder} runs this task, and would apply changes beside --repair: stop it "
+        "first, repair, and start it again; or check without --repair"
+    )
+
+
+def _verify_no_cutover(store: Store, after_cutover: bool) -> None:
+    last = Checkpoints(store).load_summary()
+    if last and last.finished_by_cutover and not after_cutover:
+        raise CheckRefused(
+            f"the last run of this task was finished at {utc(last.at)}, by "
+            "--until-consistent or finish. Since then users can have written to the "
+            "target, and --repair would put the source's content over theirs. If nothing "
+            "writes there yet, add --after-cutover"
+        )
+
+
 @contextlib.contextmanager
 def repairing(
     config: Config, target: Target, tables: Iterable[Table], after_cutover: bool
@@ -88,22 +116,12 @@ def repairing(
         try:
             lock = TaskLock.acquire(store, notice=log.warning)
         except TaskHeld as error:
-            raise CheckRefused(
-                f"{error.holder} runs this task, and would apply changes beside --repair: stop it "
-                "first, repair, and start it again; or check without --repair"
-            ) from error
+            raise _beside(error.holder) from error
         for weakness in target.weaknesses:
             log.warning("%s", weakness)
         with lock.held():
+            _verify_no_cutover(store, after_cutover)
             checkpoints = Checkpoints(store)
-            last = checkpoints.load_summary()
-            if last and last.finished_by_cutover and not after_cutover:
-                raise CheckRefused(
-                    f"the last run of this task was finished at {utc(last.at)}, by "
-                    "--until-consistent or finish. Since then users can have written to the "
-                    "target, and --repair would put the source's content over theirs. If nothing "
-                    "writes there yet, add --after-cutover"
-                )
             checkpoints.take_number([table.name for table in tables], lock.renew)
             yield Repairs(config, checkpoints, lock, target)
             lock.renew()

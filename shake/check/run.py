@@ -23,7 +23,7 @@ from shake.check.plan import CheckPlan, plan
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress, saving, showing
 from shake.check.recording import Recording, recording
-from shake.check.repairing import Repairs, repairing
+from shake.check.repairing import Repairs, refuse_early, repairing
 from shake.check.sides import Repair
 from shake.check.since import compare_changes, last_check
 from shake.check.source import try_reading
@@ -88,6 +88,7 @@ def check(
         repairs: Repairs | None = None
         if options.repair:
             tables = [table for table, _ in found]
+            refuse_early(config, options.after_cutover)
             confirm([config.namespace(table.name) for table in tables])
             right = repairing(config, opened.target, tables, options.after_cutover)
             repairs = stack.enter_context(right)
