@@ -156,7 +156,7 @@ def test_a_table_of_20_tb_is_said_to_cost_what_it_costs() -> None:
     line = plan(CONFIG, table, 64, holds_items=True).describe(CONFIG)
     assert line == (
         "table t: about 20,000,000,000 items, 20.0 TB, to be read once more by 64 processes: "
-        "2,441,406,250 read capacity units, and 16h 57m at the least (40,000 units a second: the "
+        "2,441,406,250 read capacity units, and 16h 57m at least (40,000 units a second: the "
         "default quota of AWS for a table)"
     )
 

@@ -135,7 +135,7 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "  checkpoints:          prod-checkpoint at h:27017",
         "  to be read:           about 2,445,963,542 read capacity units (eventually consistent "
         "reads)",
-        f"  time:                 1d 09h at the least: table orders, {limit}",
+        f"  time:                 1d 09h at least: table orders, {limit}",
         "  cost:                 about $305.75 at $0.125 per million units on demand "
         "(source.price)",
         "  documents:            about 22.0 TB of BSON, before compression, without 3 tables of "
@@ -149,11 +149,11 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
         "table orders -> prod.orders: copy into a new collection",
         "  25,000,000,000 items, 20.0 TB, about 22.0 TB as BSON, key pk (S) + sk (N)",
         "  8,192 of 8,192 segments to read: about 2,441,406,250 read capacity units ($305.18), "
-        f"1d 09h at the least ({limit})",
+        f"1d 09h at least ({limit})",
         indexes,
         "table users -> prod.users: copy, then DROP the existing collection and take its name",
         "  3,000,000 items, 4.00 GB, key pk (S) + sk (N)",
-        "  64 of 64 segments to read: about 488,281 read capacity units ($0.06), 24s at the least "
+        "  64 of 64 segments to read: about 488,281 read capacity units ($0.06), 24s at least "
         f"({limit})",
         indexes,
         "table events -> prod.events: continue where the last run was stopped",
@@ -194,7 +194,7 @@ def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
     config = config_of("qps.full.batch_num=128", "full.read.concurrency=1")
     lines = said(plan, config, 64)
     reason = "1,000 Scan calls a second of 128 items: qps.full, qps.full.batch_num"
-    assert f"  time:                 1d 19h at the least: table orders, {reason}" in lines
+    assert f"  time:                 1d 19h at least: table orders, {reason}" in lines
     [machine] = [line for line in lines if line.startswith("  this machine: ")]
     assert machine.endswith("1 worker, which reads 1 segment at once, of 4 tables at most")
     assert (

@@ -65,36 +65,36 @@ def report(migration: Migration, *arguments: str, status: int = 0) -> dict[str, 
 @pytest.mark.parametrize(
     ("description", "settings", "time"),
     [
-        (PROVISIONED_120_GB, (), "1h 01m at the least: table {}, 4,000 units a second: its prov"),
+        (PROVISIONED_120_GB, (), "1h 01m at least: table {}, 4,000 units a second: its prov"),
         (
             PROVISIONED_120_GB,
             ("source.read_budget=50%",),
-            "2h 02m at the least: table {}, 2,000 units a second: source.read_budget = 50%\n",
+            "2h 02m at least: table {}, 2,000 units a second: source.read_budget = 50%\n",
         ),
         (
             PROVISIONED_120_GB,
             ("source.consistent_read=true",),
-            "2h 02m at the least: table {}, 4,000 units a second: its provisioned capacity",
+            "2h 02m at least: table {}, 4,000 units a second: its provisioned capacity",
         ),
         (
             ON_DEMAND_20_TB,
             (),
-            "16h 57m at the least: table {}, 40,000 units a second: the default quota of AWS",
+            "16h 57m at least: table {}, 40,000 units a second: the default quota of AWS",
         ),
         (
             ON_DEMAND_20_TB,
             ("source.read_budget=100000", "qps.full=10000"),
-            "6h 46m at the least: table {}, 100,000 units a second: source.read_budget, above the",
+            "6h 46m at least: table {}, 100,000 units a second: source.read_budget, above the",
         ),
         (
             ON_DEMAND_20_TB | {"OnDemandThroughput": {"MaxReadRequestUnits": 20_000}},
             (),
-            "1d 09h at the least: table {}, 20,000 units a second: its on-demand maximum",
+            "1d 09h at least: table {}, 20,000 units a second: its on-demand maximum",
         ),
         (
             ON_DEMAND_20_TB | {"OnDemandThroughput": {"MaxReadRequestUnits": -1}},
             ("qps.full=100",),
-            "2d 04h at the least: table {}, 100 Scan calls a second: qps.full\n",
+            "2d 04h at least: table {}, 100 Scan calls a second: qps.full\n",
         ),
     ],
 )

@@ -42,7 +42,7 @@ class CheckPlan:
             f"table {table.name}: {about}, to be read once more by "
             f"{count(self.processes)} process{'es' * (self.processes > 1)}: "
             f"{many(ceil(read_units(config, whole)), 'read capacity unit')}{reads}, and "
-            f"{duration(ceil(limit.seconds))} at the least ({limit.reason})"
+            f"{duration(ceil(limit.seconds))} at least ({limit.reason})"
         )
 
 

@@ -1,7 +1,7 @@
 """The order of all writes: by the number of their run, and by their number within the run.
 
 A run takes its number by an exchange, and then renews its lock: so it held the lock meanwhile, and
-a run that takes over later gets a greater number. The stores replace no document with a later one.
+a run that takes over later gets a greater number. The stores keep a document with a higher number.
 So what was sent by an earlier run, or sent again, and lands late, undoes nothing that is saved
 since. What lands before a run saves the same document is replaced then.
 

@@ -18,7 +18,7 @@ from shake.process.supervised import MAX_CRASHES
 class CopyWriters:
     """The writers of a table's copy: all of them insert, and the first carries out the orders.
 
-    ``start_another`` starts one of them, by the first one and its own number, from 2 on. It starts
+    ``start_another(first_writer, number)`` starts a further writer; numbers begin at 2. It starts
     with its first page, when the first writer has reported the collection.
     """
 

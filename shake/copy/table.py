@@ -49,7 +49,7 @@ class Segment:
         self.abandon()
 
     def abandon(self) -> None:
-        """A page of which only some slots came is fetched again as a whole, under a new lease."""
+        """Discard the slots of an incomplete page: the next lease fetches the page again."""
         self.awaits_first_page = True
         self._begin_page()
 

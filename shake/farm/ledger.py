@@ -65,8 +65,8 @@ class Published(Generic[Content]):
 class Lease(Generic[Table, Part, Content]):
     """The right of a worker to read a part of a table, since a moment of the loop's clock.
 
-    ``waiting`` is published and not sent to the target; ``sent`` follows in its order. ``end`` is
-    None while the worker holds it.
+    ``waiting`` is published and not sent to the target. ``sent`` is at the target and not
+    acknowledged, oldest first. ``end`` is None while the worker holds the lease.
     """
 
     number: int

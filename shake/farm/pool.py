@@ -41,7 +41,8 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self.streams: dict[int, bool] = {}  # streams that the process was sent: strict or not
         self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
         self.busy: set[int] = set()  # slots that the target has not acknowledged
-        self.freed = self.reports = 0  # slots since then; what it has reported of its reading
+        self.freed = 0  # slots freed so far
+        self.reports = 0  # messages about its progress so far
         self.opened: set[int] = set()  # tables that the present process was sent
         self._pool = pool
 

@@ -1,4 +1,4 @@
-"""The supervisor's side of writers: gives a replacement process what is not answered yet."""
+"""Sends orders and slots to writer processes, and unanswered ones again to a replacement."""
 
 from __future__ import annotations
 

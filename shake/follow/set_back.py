@@ -12,8 +12,8 @@ from shake.stream.shards import Shards
 class SetBack:
     """The last time that the source's clock was set back.
 
-    Changes from before that can still be unread. Their creation times can be later than what the
-    clock shows now, so these times do not show what is applied.
+    Changes made before it was set back can still be unread. Their creation times can be later than
+    what the clock shows now, so these times do not show what is applied.
     """
 
     def __init__(self, shards: Shards) -> None:

@@ -138,7 +138,7 @@ def _about(dollars: float) -> str:
 
 
 def _at_least(seconds: float) -> str:
-    return "less than a second" if seconds < 1 else f"{duration(seconds)} at the least"
+    return "less than a second" if seconds < 1 else f"{duration(seconds)} at least"
 
 
 def _meanwhile(report: PlanReport) -> str:

@@ -42,7 +42,7 @@ class Permits(Protocol):
 
 
 class Fitness:
-    """Looks at the work of all sites. One alone is never found: its requests are retried."""
+    """Looks at the work of all sites. A single site is never given up: its requests are retried."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _CLOSE_SECONDS = 2.0
 #: Seconds that the store has to take the good end of a run: less than a stop can take.
 _CUTOVER_SECONDS = 9.0
 
-#: Where it has not.
+#: The warning where it has not.
 _UNSAVED_END = (
     "the end of this run could not be saved: stop each standby of the task before you switch, or "
     "it goes on with the task"

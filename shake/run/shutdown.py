@@ -34,7 +34,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ends: exit status, the line that says why, and until when it may take.
+    """How a run ends: exit status, the line that says why, and its deadline.
 
     ``gap``: a table is to be copied anew, and all to go on then. ``regroup``: all is to go on at
     once, at other sites. ``consistent``: the run was to end when all is consistent, and it was.
@@ -56,7 +56,7 @@ class Ending:
 
 
 class Shutdown:
-    """The stages of one run. It holds state only, and sends no orders.
+    """The stages of one run. It decides; ``drain`` acts.
 
     ``resyncs``: a gap is repaired by a new copy, not fatal. ``until_consistent``: only being
     consistent is a good end. ``drain`` is called each time that an end is decided, with the seconds

@@ -9,7 +9,7 @@ from shake.process.site import NodeStatus
 
 
 class ShardStatus(NamedTuple):
-    """A shard that is not applied to its end: the last number that is, and up to which time."""
+    """A shard that is not applied to its end; its last applied sequence number and time."""
 
     id: str
     parent: str
@@ -34,7 +34,7 @@ class TableStatus:
     expected_bytes: int = 0
     segments: int = 0
     segments_done: int = 0
-    #: a second of late: items, bytes and read units; ``pace``: items of the last minutes
+    #: recent rates a second: items, bytes and read units; ``pace``: items of the last minutes
     rate: float = 0.0
     pace: float = 0.0
     byte_rate: float = 0.0

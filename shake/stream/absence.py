@@ -84,7 +84,7 @@ class Absence:
         self._add_loss(parent, text, now, answer, Question(parent))
 
     def judge(self, shard: Shard, listed: bool, now: float, answer: ShardAnswer | None) -> bool:
-        """A known shard; whether it is gone and nothing more is needed of it."""
+        """Take in an answer about a known shard. Return True where nothing more is needed of it."""
         self._awaited.discard(shard.id)  # a listing has shown it since
         done = shard.state is ShardState.APPLIED or shard.fully_journaled
         if shard.suspected and answer is not ShardAnswer.THERE:

@@ -1,4 +1,4 @@
-"""Until when a process is allowed to write, so that one that was frozen does not write at once."""
+"""Until when a process is allowed to write: one that was frozen waits before it writes again."""
 
 from __future__ import annotations
 

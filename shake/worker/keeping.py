@@ -26,7 +26,7 @@ class Keeper:
     """Keeps bad items of one table beside the checkpoints, from pages and changes in a slot.
 
     What is kept is durable before the slot counts as acknowledged. Doing it again is harmless.
-    Where ``bad.items`` is ``stop``, items that were kept before leave, and none comes. Thread-safe.
+    Where ``bad.items`` is ``stop``, kept items are only removed, never added. Thread-safe.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Keeper:
 
     @property
     def counted(self) -> int:
-        """How many items this copy has counted, which the target has refused."""
+        """How many items of this copy the target has refused."""
         self._kept.reload()  # other writers of this copy have kept items, too
         return sum(item.counted and item.stamp == self._stamp for item in self._kept.items())
 

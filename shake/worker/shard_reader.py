@@ -67,7 +67,7 @@ class Reader(threading.Thread):
     ) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
         self.ended = threading.Event()  # set from outside: read no further
-        self.at_once = False  # set before it: also while it is not known whether this is the tip
+        self.at_once = False  # set before ``ended``: end even if the tip is not known yet
         self._lease = lease
         self._stream = stream
         self._context = context
@@ -170,7 +170,7 @@ class Reader(threading.Thread):
     def _reads_no_further(self) -> bool:
         """Whether this lease ends.
 
-        A turn ends only when it is known whether this is the tip: else each turn can be too short.
+        The tip must be known first: otherwise every turn might end too early to find it.
         """
         if self._stopping.is_set() or not self.ended.is_set():
             return self._stopping.is_set()

@@ -4,7 +4,7 @@ import { fillChart, makeChart } from "./charts.js";
 import { make, setBar, setClass, setText, sync } from "./elements.js";
 
 const PAUSE = 2000; // ms between two requests
-const ROWS = 25; // of a group of tables, or of processes, until all are asked for
+const ROWS = 25; // of a group of tables, until all are asked for
 const $ = (id) => document.getElementById(id);
 
 // ---- the task as a whole
