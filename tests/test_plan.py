@@ -164,7 +164,7 @@ def test_a_20_tb_plan_says_cost_time_and_danger_at_a_glance() -> None:
     assert lines[22:rights] == [
         "  9,000,000 items, 80.0 GB, key pk (S) + sk (N)",
         "  500 of 1,200 segments to read: about 4,069,010 read capacity units ($0.51), 3m 23s at "
-        f"the least ({limit})",
+        f"least ({limit})",
         indexes,
         "table tiny -> prod.tiny: copy, then rename the existing collection and take its name",
         "  5 items, 500 B, key pk (S) + sk (N)",
@@ -199,7 +199,7 @@ def test_the_limits_that_make_a_nimoshake_file_slow_are_named() -> None:
     assert machine.endswith("1 worker, which reads 1 segment at once, of 4 tables at most")
     assert (
         "  1 of 1 segment to read: about 2,441,406,250 read capacity units ($305.18), 1d 19h at "
-        f"the least ({reason})" in lines
+        f"least ({reason})" in lines
     )
 
 

@@ -125,7 +125,7 @@ def test_a_copy_says_when_it_will_be_complete() -> None:
             "degraded",
             "worker 0 (process 7) has not answered for 30 s",
             (),
-            "  what to do: it is retried, and shake replaces a process that does not answer for "
+            "  what to do: it is retried, and shake kills a process that does not answer for "
             "120 s; remove the cause",
         ),
         ("degraded", "no primary", (), "  what to do: it is retried; remove the cause"),
@@ -138,6 +138,9 @@ def test_a_task_says_what_its_state_means(
     config = load(None, {}, ["id=moving", "target.address=mongodb://m/"]).config
     summary = summarize(snapshot(table(), state=state, reason=reason, notices=notices), "token")
     assert shown in _lines(config, Standing(Run.RUNNING, summary, None), True, summary.at)
+    if FINISHING in notices:  # a run that was killed does not, and the next one does not know
+        killed = _lines(config, Standing(Run.KILLED, summary, None), False, summary.at)
+        assert shown not in killed
 
 
 @each_store

@@ -84,6 +84,7 @@ class TaskSummary(Record):
             self,
             phase="copy",
             fraction=-1.0,
+            seconds_left=-1.0,
             applied_through=0.0,
             consistent=False,
             tables_done=self.tables_done - len(tables),

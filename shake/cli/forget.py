@@ -50,10 +50,10 @@ def _forget(config: Config, tables: list[str]) -> int:
 
 def _refuse_mistyped(checkpoints: Checkpoints, tables: Sequence[str]) -> None:
     """Raises UsageError for a table that the task never had, where it has one of a near name."""
-    begun = checkpoints.begun(lambda _: True)
-    for table in tables:
-        near = [] if checkpoints.knows(table) else get_close_matches(table, begun, n=3)
-        if near:
+    unknown = [table for table in tables if not checkpoints.knows(table)]
+    begun = checkpoints.begun(lambda _: True) if unknown else {}
+    for table in unknown:
+        if near := get_close_matches(table, begun, n=3):
             raise UsageError(
                 f"table {table}: it has no checkpoint; near it: {', '.join(near)}; nothing is "
                 "removed"

@@ -26,6 +26,7 @@ from shake.process.heartbeat import KILL_AFTER, UNANSWERED
 from shake.status.figures import COMPLETE, clock_time, duration, iso, many, percent, size, utc
 from shake.status.headline import RESTART
 from shake.status.logs import one_line
+from shake.status.snapshot import FINISHING
 from shake.status.wrapping import terminal_width, wrapped
 
 #: Tables that are listed for a user; with --json all that are saved.
@@ -55,7 +56,8 @@ def _look(config: Config) -> tuple[Standing, bool]:
     with contextlib.closing(open_store(config, writable=False)) as store:
         found = standing(store)
         if found.summary:
-            found = replace(found, summary=_as_changed(config, found.run, found.summary, store))
+            with contextlib.suppress(ShakeError):  # the last words of the run are better than none
+                found = replace(found, summary=_as_changed(config, found.run, found.summary, store))
         return found, False
 
 
@@ -112,11 +114,14 @@ def _advice(config: Config, found: Standing) -> str:
         return "start it again with gap.policy = resync, which copies that table again"
     if summary.state == "degraded" and UNANSWERED in summary.reason:
         return (
-            f"it is retried, and shake replaces a process that does not answer for "
+            "it is retried, and shake kills a process that does not answer for "
             f"{KILL_AFTER:.0f} s; remove the cause"
         )
     if summary.state == "finished" and any(one.state == FORGOTTEN for one in summary.lines):
-        return "shake run copies anew what is not begun"
+        return (
+            "shake run copies anew what is not begun; set target.db.exist = rename or drop where "
+            "its collection exists"
+        )
     return {
         "paused": "shake control resume lets it read on",
         "degraded": "it is retried; remove the cause",
@@ -153,8 +158,8 @@ def _of_summary(
     yield f"  as of: {clock} UTC, {duration(max(0.0, now - summary.at))} ago ({origin})"
     if summary.ended:
         yield f"  exit status: {summary.exit_status}"
-    if summary.reason:
-        yield f"  reason: {summary.reason}"
+    if reason := _reason(run, summary):
+        yield f"  reason: {reason}"
     yield (
         f"  copied: {percent(_known(summary.fraction))}, {many(summary.items, 'item')}, "
         f"{size(summary.bytes)}; {summary.tables_done} of {many(summary.tables, 'table')} done"
@@ -202,6 +207,12 @@ def _seconds_left(run: Run, summary: TaskSummary) -> float | None:
     return _known(summary.seconds_left) if run in (Run.RUNNING, Run.ENDED) else None
 
 
+def _reason(run: Run, summary: TaskSummary) -> str:
+    """Why the task is in its state. Only a run that goes on is still finishing."""
+    ended = summary.reason == FINISHING and run is not Run.RUNNING
+    return "" if ended else summary.reason
+
+
 def _document(config: Config, found: Standing, live: bool, now: float) -> dict[str, Any]:
     summary = found.summary
     alive = {Run.RUNNING: True, Run.STARTING: True, Run.SILENT: None}
@@ -227,6 +238,7 @@ def _document(config: Config, found: Standing, live: bool, now: float) -> dict[s
         "exit_status": summary.exit_status if summary.ended else None,
         "fraction": _known(summary.fraction),
         "seconds_left": _seconds_left(found.run, summary),
+        "reason": _reason(found.run, summary),
         "last_error": summary.last_error or None,
         "last_error_at": iso(summary.last_error_at),
         "tables": [_table(one) for one in summary.lines],

@@ -42,8 +42,8 @@ def ask(path: Path, commands: Sequence[Command]) -> Iterator[Reply]:
                 line = replies.readline()
                 if not line:
                     raise NoAnswer(
-                        "the task has ended without an answer: it was killed, or has failed; see "
-                        "shake status, and start it again"
+                        "the task closed the connection without an answer: shake status says how "
+                        "it stands, and what to do"
                     )
                 yield read_reply(line)
         except (OSError, ValueError) as error:
