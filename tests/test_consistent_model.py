@@ -190,7 +190,7 @@ class Model:
 
     def learn(self) -> None:
         new = self.followed.shards.learn(self.listing(), whole=True, now=self.now)
-        self.followed.unsaved.add_new(*new)
+        self.followed.unsaved.add(*new)
         self.followed.listed = True
 
     def save(self) -> None:

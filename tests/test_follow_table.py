@@ -134,16 +134,6 @@ def test_a_stream_that_lists_no_shard_yet_is_as_far_behind_as_it_is_followed() -
     assert (one.lag(NOW), one.unread(NOW), one.reaches(NOW)) == (0, 0, True)
 
 
-def test_a_new_shard_is_saved_after_its_parent() -> None:
-    """Else a stop between the two would leave one that seems to be where following began."""
-    one = followed([Shard("s1", "", "1", "", NOW, ShardState.READY)])
-    listing = [Listed(f"s{n}", f"s{n - 1}" * (n > 1), str(n), closed=n < 4) for n in (1, 2, 4, 3)]
-    one.unsaved.add_new(*one.shards.learn(listing, whole=True, now=NOW))
-    for name in ("s2", "s3", "s4"):
-        assert [document["ShardId"] for document in one.take_unsaved() or ()] == [name]
-    assert one.take_unsaved() is None
-
-
 def test_an_unread_shard_is_looked_at_once_the_stream_may_have_trimmed_it() -> None:
     """The furthest behind come first. Every reader of a shard finds its oldest records trimmed."""
     late = NOW + RETENTION - 1800

@@ -105,7 +105,7 @@ class StreamMonitor:
         except GapError as error:
             self._task.fail(error)
             return
-        followed.unsaved.add_new(*new)
+        followed.unsaved.add(*new)
         if view.whole:
             followed.listed = True
             self._checkpointer.delete_shards(followed.record, followed.take_removed())

@@ -16,7 +16,6 @@ class UnsavedShards:
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
-        self._new: set[str] = set()  # those of which nothing was saved yet
         self._saved: dict[str, float] = {}  # by shard: the time through which it was read then
 
     def __bool__(self) -> bool:
@@ -24,11 +23,6 @@ class UnsavedShards:
 
     def add(self, *shards: Shard) -> None:
         self._ids.update(shard.id for shard in shards)
-
-    def add_new(self, *shards: Shard) -> None:
-        """They were listed for the first time."""
-        self.add(*shards)
-        self._new.update(shard.id for shard in shards)
 
     def add_quiet(self, shard: Shard) -> None:
         """It has no news, which is worth a save now and then: there may be thousands."""
@@ -39,18 +33,10 @@ class UnsavedShards:
         """Nothing will be saved of these shards any more."""
         for shard in shards:
             self._saved.pop(shard, None)
-            self._ids.discard(shard)
-            self._new.discard(shard)
 
     def take(self, shards: Iterable[Shard]) -> list[dict[str, object]]:
-        """The documents of those of ``shards`` that have moved since the last call.
-
-        A new shard comes after its parent: a shard that is saved without its parent counts as one
-        with which following began.
-        """
-        moved = [one for one in shards if one.id in self._ids and one.parent not in self._new]
-        taken = {shard.id for shard in moved}
-        self._ids -= taken
-        self._new -= taken
+        """The documents of those of ``shards`` that have moved since the last call."""
+        ids, self._ids = self._ids, set()
+        moved = [shard for shard in shards if shard.id in ids]
         self._saved |= {shard.id: shard.read_through for shard in moved}
         return list(map(shard_document, moved))
