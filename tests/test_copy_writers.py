@@ -39,7 +39,7 @@ def make_copy(dynamodb: Any, mongo: Any, name: str, tmp_path: Path) -> Iterator[
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize(
-    ("id_mode", "moment", "skip"), [("objectid", "request", 3), ("key", "answer", 6)]
+    ("id_mode", "moment", "skip"), [("objectid", "request", 3), ("key", "answer", 4)]
 )
 def test_each_writer_that_dies_is_replaced_and_the_copy_is_exact(
     make_copy: MakeCopy, id_mode: str, victim: str, moment: Moment, skip: int
