@@ -38,13 +38,20 @@ STEADY = 600.0
 class State(Enum):
     """What a node is."""
 
-    JOINED = auto()  # it is to take part in the next epoch
-    MEMBER = auto()  # it works
-    LEAVING = auto()  # it works, and is to be in no further epoch
-    CUT = auto()  # it can work until its time runs out, and cannot be reached
-    LOST = auto()  # its time has run out
-    ENDED = auto()  # it has confirmed that nothing is left of the epoch
-    ASIDE = auto()  # it takes no part for a while
+    #: It takes part in the next epoch.
+    JOINED = auto()
+    #: It works.
+    MEMBER = auto()
+    #: It works, and takes part in no further epoch.
+    LEAVING = auto()
+    #: It cannot be reached, and can work until its time runs out.
+    CUT = auto()
+    #: Its time has run out.
+    LOST = auto()
+    #: It has confirmed that nothing is left of the epoch.
+    ENDED = auto()
+    #: It takes no part for a while.
+    ASIDE = auto()
 
 
 _WORKING = (State.MEMBER, State.LEAVING)

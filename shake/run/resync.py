@@ -39,8 +39,10 @@ class Resync:
         self._scanners = scanners
         self._checkpoints = checkpoints
         self._lock = lock
-        self._behind: set[str] = set()  # copied anew, and not caught up since
-        self._tries = 0  # that failed in a row, to go on after a gap
+        #: Tables that were copied anew and have not caught up since.
+        self._behind: set[str] = set()
+        #: Tries in a row that could not go on after a gap.
+        self._tries = 0
         #: True after a gap, or another reason to plan again in this process.
         self.plans_anew = False
 
