@@ -28,7 +28,7 @@ from shake.config import load
 from shake.demo.mongo import Mongod, why_no_mongod
 from shake.demo.servers import free_port
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Changes, CopyRun, Fence
+from shake.targets.contract import Changes, CopyRun, Fence, Staging
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.followed import Followed, stopped
 from tests.support.migration import Migration
@@ -200,6 +200,18 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
         assert [one["v"] for one in undone.collection(place).find()] == [1]
 
 
+@contextlib.contextmanager
+def staging_behind_a_wire(mongo: Any, name: str, place: str) -> Iterator[tuple[Wire, Staging]]:
+    """The staging collection of a copy, and the connection to it."""
+    with Wire(*mongo.client.address) as wire:
+        settings = [f"id={name}", f"target.address={wire.uri}"]
+        target = MongoTarget(load(None, {}, settings).config, threading.Event(), lambda line: None)
+        with contextlib.closing(target):
+            staging = target.staging(place, TABLE, CopyRun(7, 0, 7), lambda line: None)
+            assert staging
+            yield wire, staging
+
+
 def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> None:
     """As where a fail-over undoes the renaming of the existing collection behind its back."""
     place = f"{name}.things"
@@ -209,18 +221,13 @@ def test_a_rename_that_meets_a_collection_looks_again(mongo: Any, name: str) -> 
     def undo() -> None:
         mongo.client.admin.command("renameCollection", f"{place}.backup", to=place)
 
-    with Wire(*mongo.client.address) as wire:
-        settings = [f"id={name}", f"target.address={wire.uri}"]
-        target = MongoTarget(load(None, {}, settings).config, threading.Event(), lambda line: None)
-        with contextlib.closing(target):
-            staging = target.staging(place, TABLE, CopyRun(7, 0, 7), lambda line: None)
-            assert staging
-            held = staging.begin()
-            undone = wire.stop_at("request", "renameCollection", place, undo, skip=1)
-            assert (
-                staging.publish(held.collection_uuid, "rename", f"{place}.backup", []).namespace
-                == place
-            )
+    with staging_behind_a_wire(mongo, name, place) as (wire, staging):
+        held = staging.begin()
+        undone = wire.stop_at("request", "renameCollection", place, undo, skip=1)
+        assert (
+            staging.publish(held.collection_uuid, "rename", f"{place}.backup", []).namespace
+            == place
+        )
     assert undone.is_set()
     assert sorted(database.list_collection_names()) == ["things", "things.backup"]
     assert list(database["things.backup"].find()) == [{"_id": "old"}]
@@ -230,22 +237,15 @@ def test_a_look_changes_nothing_and_believes_no_former_primary(mongo: Any, name:
     """The first answer lacks the staging collection, as that of a former primary does."""
     place = f"{name}.things"
     database = mongo.client[name]
-    with Wire(*mongo.client.address) as wire:
-        settings = [f"id={name}", f"target.address={wire.uri}"]
-        target = MongoTarget(load(None, {}, settings).config, threading.Event(), lambda line: None)
-        with contextlib.closing(target):
-            staging = target.staging(place, TABLE, CopyRun(7, 0, 7), lambda line: None)
-            assert staging
-            held = staging.begin()
-            database.create_collection("things", viewOn="others")  # which takes no writes
-            staged = held.namespace.partition(".")[2]
-            database[staged].rename("elsewhere")
-            asked = wire.stop_at(
-                "request", "find", place, lambda: database.elsewhere.rename(staged)
-            )
-            before = len(wire.seen)
-            assert staging.look(held.collection_uuid) == held
-            assert staging.look("00" * 16) is None
+    with staging_behind_a_wire(mongo, name, place) as (wire, staging):
+        held = staging.begin()
+        database.create_collection("things", viewOn="others")  # which takes no writes
+        staged = held.namespace.partition(".")[2]
+        database[staged].rename("elsewhere")
+        asked = wire.stop_at("request", "find", place, lambda: database.elsewhere.rename(staged))
+        before = len(wire.seen)
+        assert staging.look(held.collection_uuid) == held
+        assert staging.look("00" * 16) is None
     assert asked.is_set()
     reading = {"listCollections", "find", "hello", "buildInfo", "endSessions"}
     assert {one.name for one in wire.seen[before:]} <= reading
