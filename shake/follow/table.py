@@ -224,7 +224,7 @@ class FollowedTable:
     def take_unsaved(self) -> list[dict[str, object]] | None:
         """The documents of shards that have moved since the last call; None: no shard has."""
         taken = self.unsaved.take(self.shards) if self.unsaved else None
-        self._shown = self._set_back.over and not self.unsaved
+        self._shown = self._set_back.over
         return taken
 
     def take_altered(self) -> bool:
