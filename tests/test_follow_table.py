@@ -172,6 +172,8 @@ def test_a_tip_from_before_the_clock_was_set_back_shows_nothing() -> None:
     assert not one.reaches(NOW)
     one.tip(lease, NOW + 90, NOW + 99, NOW + 100)
     assert one.reaches(NOW)
+    one.tip(lease, NOW + 290, NOW + 99, NOW + 100)  # the step is over: a node's clock is ahead
+    assert one.reaches(NOW + 99)
 
 
 def test_a_change_from_before_the_clock_was_set_back_is_not_still_arriving() -> None:

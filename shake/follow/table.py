@@ -229,7 +229,7 @@ class FollowedTable:
 
     def take_altered(self) -> bool:
         """Whether the record has changed since the last call. What is taken is saved in order."""
-        if self.record.set_back and self._shown and self._set_back.over:
+        if self.record.set_back and self._shown:
             self._alter(set_back=0.0)
         altered, self._altered = self._altered, False
         return altered
