@@ -143,6 +143,16 @@ def test_a_task_says_what_its_state_means(
         assert shown not in killed
 
 
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_forgotten_table_is_said_to_be_copied_anew_and_not_to_go_on(state: str) -> None:
+    config = load(None, {}, ["id=moving", "target.address=mongodb://m/"]).config
+    summary = summarize(snapshot(table(), state=state), "token", 0, "ended")
+    forgotten = summary.without({one.name for one in summary.lines})
+    said = "\n".join(_lines(config, Standing(Run.ENDED, forgotten, None), False, summary.at))
+    assert "what to do: shake run copies anew what is not begun; without target.db.exist" in said
+    assert "goes on from what is saved" not in said
+
+
 @each_store
 def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict[str, Any]) -> None:
     migration = task(followed, store)

@@ -86,7 +86,7 @@ class Checkpoints:
 
     def knows(self, table: str) -> bool:
         """Whether anything was ever saved of a table; what :meth:`forget` leaves counts too."""
-        return stored_name(table) in self._store.collections()
+        return not {stored_name(table), bad_name(table)}.isdisjoint(self._store.collections())
 
     def kept(self, table: str, *, writes: bool = False) -> KeptItems:
         """The items of a table that cannot be stored; ``writes``: to be changed."""

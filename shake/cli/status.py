@@ -117,10 +117,11 @@ def _advice(config: Config, found: Standing) -> str:
             "it is retried, and shake kills a process that does not answer for "
             f"{KILL_AFTER:.0f} s; remove the cause"
         )
-    if summary.state == "finished" and any(one.state == FORGOTTEN for one in summary.lines):
+    forgotten = any(one.state == FORGOTTEN for one in summary.lines)
+    if forgotten and summary.state in ("finished", "stopped"):
         return (
-            "shake run copies anew what is not begun; set target.db.exist = rename or drop where "
-            "its collection exists"
+            "shake run copies anew what is not begun; without target.db.exist it is refused while "
+            "the collection exists"
         )
     return {
         "paused": "shake control resume lets it read on",

@@ -83,7 +83,10 @@ class RunningTask:
         if state not in ("running", "degraded"):  # no copy ends while nothing is read
             tables = tuple(replace(table, pace=0.0, seconds_left=None) for table in tables)
         if state == "paused":
-            tables = tuple(replace(one, rate=0.0, byte_rate=0.0, unit_rate=0.0) for one in tables)
+            tables = tuple(
+                replace(one, rate=0.0, byte_rate=0.0, unit_rate=0.0, change_rate=0.0)
+                for one in tables
+            )
         return Snapshot(
             id=self._config.id,
             sync_mode=self._config.sync_mode,
