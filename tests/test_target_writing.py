@@ -16,7 +16,7 @@ from shake.config import load
 from shake.demo.mongo import mongo_server
 from shake.errors import ItemError, RunError, Stopped
 from shake.schema import Attribute, Keys, Table
-from shake.targets.contract import Changes
+from shake.targets.contract import Changes, Refusal
 from shake.targets.mongodb.target import MongoTarget
 from shake.targets.mongodb.writing import RANGES_AT_ONCE, MongoWriter
 from tests.support.documents import items, object_id, slot
@@ -277,3 +277,18 @@ def test_a_killed_server_loses_and_doubles_nothing(name: str, tmp_path: Any) -> 
             bson.encode(d) for d in documents
         ]
         stage.targets[0].close()
+
+
+def test_a_change_that_is_left_out_counts_beside_one_that_is_refused(
+    stage: Stage, mongo: Any, name: str
+) -> None:
+    mongo.client[name].create_collection("c", validator={"v": {"$ne": "wrong"}})
+    mongo.client[name].c.insert_one({"pk": "there"})
+    nothing, refused = memoryview(b""), list[Refusal]()
+    updates = [
+        bson.encode({"q": {"pk": pk}, "u": {"pk": pk, "v": value}})
+        for pk, value in [("there", "wrong"), ("missing", "right")]
+    ]
+    changes = Changes(memoryview(b"".join(updates)), nothing, nothing)
+    assert stage.writer().apply(changes, "shard", refused) == 1
+    assert len(refused) == 1

@@ -102,7 +102,7 @@ class Applier:
                     )
                     raise Contended(text) from error
                 self._judge(error, batch, judge)
-                return count
+                return int(error.details["n"]) + len(error.details["writeErrors"])
 
         try:
             return self.patience.call(self.collection.full_name, call)

@@ -128,7 +128,11 @@ class Bulk:
             raise OperationFailure("a later command of this session was executed", TOO_OLD)
         if errors or concern:
             raise BulkWriteError(
-                {"writeErrors": errors, "writeConcernErrors": [concern] if concern else []}
+                {
+                    "n": answer.get("n", 0),
+                    "writeErrors": errors,
+                    "writeConcernErrors": [concern] if concern else [],
+                }
             )
         if command == "insert" and answer.get("n") != count:
             raise PyMongoError(f"{answer.get('n')} of {count} inserted documents were acknowledged")
