@@ -33,10 +33,21 @@ def stored(cluster: Cluster, place: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("checkpoint", ["mongodb", "file"])
-@pytest.mark.parametrize("kill", ["", "insert", "renameCollection"])
+@pytest.mark.parametrize(
+    ("kill", "wire_version"),
+    [("", 21), ("insert", 21), ("renameCollection", 21), ("insert", 9)],
+    ids=["", "insert", "renameCollection", "insert, 4.4"],
+)
 def test_the_collection_is_sharded_before_its_first_document_and_every_item_is_there_once(
-    dynamodb: Any, cluster: Cluster, name: str, tmp_path: Path, checkpoint: str, kill: str
+    dynamodb: Any,
+    cluster: Cluster,
+    name: str,
+    tmp_path: Path,
+    checkpoint: str,
+    kill: str,
+    wire_version: int,
 ) -> None:
+    cluster.wire_version = wire_version
     keys = fill(dynamodb, name)
     place = f"{name}.{name}"
     host, port = cluster.uri.removeprefix("mongodb://").rstrip("/").split(":")

@@ -281,6 +281,8 @@ class Planner:
         """The collection that was filled must still be there; one that is not known is adopted."""
         identity = plan.identity
         found = self._target.find(plan.namespace, plan.table)
+        if found and plan.record.phase not in (Phase.DONE, Phase.BROKEN):
+            found = found._replace(has_key_index=True)  # it is built after the data
         location = Location(plan.namespace, identity.collection_uuid)
         if problem := mismatch(self._config, plan.table.name, location, found, identity.server):
             self.refusals.append(problem)
