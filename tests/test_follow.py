@@ -99,3 +99,4 @@ def test_a_table_whose_key_has_no_unique_index_is_not_followed(
     assert result.status == 1
     assert "unique {pk: 1} (the table's key)" in result.line
     assert "following its changes" not in result.stdout
+    assert "full sync done!" not in result.stdout

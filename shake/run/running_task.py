@@ -316,7 +316,8 @@ class RunningTask:
         else:
             self.parts.follow_phases.begin(table, indexes=copy.plan.action is Action.FOLLOW)
         if self.parts.copy_phases.over:
-            if any(table.copies for table in self._plan.tables):
+            whole = all(copy.has_key_index for copy in self.parts.copies)
+            if whole and any(table.copies for table in self._plan.tables):
                 self._screen.copied()
             if not self.parts.follow_phases.over:
                 self.parts.checkpointer.save_status("incr_sync")
