@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,3 +104,18 @@ def test_an_insert_is_not_taken_for_a_kept_item_of_the_same_double(tmp_path: Pat
     changes = Changes(nothing, insert, nothing)
     found = [KeptIndex(writer.changes, [kept]).in_changes(changes) for kept in (ODD, EVEN)]
     assert found == [set(), {entry_id(EVEN)}]
+
+
+def test_what_an_item_leaves_when_it_is_no_longer_kept_goes_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays for an hour, since what was sent before can still arrive."""
+    writer = Writer(tmp_path, "bad.items=keep", "id.mode=key")
+    writer.write(stored=False)
+    writer.write(stored=True)
+    store = FileStore(tmp_path, "checkpoint")
+    for hours, left in [(0.9, 1), (1.1, 0)]:
+        later = time.time() + hours * 3600
+        monkeypatch.setattr("shake.checkpoint.kept.time.time", lambda now=later: now)
+        writer.keeper.begin()
+        assert len(store.read("t.bad")) == left

@@ -66,7 +66,7 @@ class Keeper:
 
     def begin(self) -> None:
         """Void what an earlier process has sent, and what is still to arrive."""
-        self._kept.items()
+        self._kept.sweep()
 
     # ---- pages and changes
 
