@@ -299,6 +299,23 @@ def test_what_a_run_that_died_when_it_began_saves_late_alters_nothing(
         Checkpoints(store, run=1).begin_run(record, [position])
 
 
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_run_that_dies_when_it_begins_leaves_what_the_next_one_cleans_up_behind(
+    tmp_path: Path, checkpoints: Checkpoints, last: int
+) -> None:
+    """Its number counts once all segments are saved: what run 0 has stored is known until then."""
+    copying = replace(TABLE, phase=Phase.COPYING)
+    checkpoints.begin_table(copying)
+    with pytest.raises(Killed):
+        Checkpoints(Dying(tmp_path, last), run=1).begin_run(
+            replace(copying, run=1), [SegmentRecord(0, run=0)]
+        )
+    found, segments = checkpoints.load("orders")
+    assert found
+    first = {one.segment: one for one in segments}.get(0) or SegmentRecord(0, run=found.run)
+    assert first.run == 0
+
+
 DONE = replace(TABLE, phase=Phase.DONE)
 Follow: TypeAlias = Callable[..., StreamRecord]
 

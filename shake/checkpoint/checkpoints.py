@@ -255,9 +255,13 @@ class Checkpoints:
         return fresh
 
     def begin_run(self, record: TableRecord, segments: Iterable[SegmentRecord]) -> None:
-        """Save all of a copy's checkpoint as this run: from then on no run before it alters it."""
-        self.save_table(record)
+        """Save all of a copy's checkpoint as this run: from then on no run before it alters it.
+
+        The table comes last. Before that the run has sent nothing to the target, and the next one
+        takes the same number: it cleans up behind the run that has.
+        """
         self.save_segments(record, segments)
+        self.save_table(record)
 
     def _begin(self, old: Document | None, record: TableRecord) -> None:
         if not self._swap(record.table, old, self._numbered(record.document())):
