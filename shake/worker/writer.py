@@ -60,6 +60,8 @@ class WriterMain:
         self._writers: dict[int, CollectionWriter] = {}
         self._about = threading.local()
         self._waiting: queue.SimpleQueue[messages.Write | messages.Apply] = queue.SimpleQueue()
+        #: Orders that come again and again, and are being carried out: kind and table.
+        self._repeated: set[tuple[type[messages.Aside], int]] = set()
 
     def serve(self, received: Iterator[messages.ToWriter]) -> None:
         """Handle the supervisor's messages until it closes the channel."""
@@ -77,9 +79,18 @@ class WriterMain:
                 case Report():
                     queued = f"{self._waiting.qsize()} pages wait for an inserting thread"
                     self._channel.send(diagnose(self._role, queued))
+                case messages.Verify() | messages.KeepFences():
+                    # In an outage each takes as long as that: threads must not pile up.
+                    order = type(message), message.table
+                    if order not in self._repeated:
+                        self._repeated.add(order)
+                        self._begin_order(message)
                 case _:
-                    # These take their time; the main thread stays free to notice the end.
-                    threading.Thread(target=self._run_order, args=(message,), daemon=True).start()
+                    self._begin_order(message)
+
+    def _begin_order(self, message: messages.Order | messages.Aside) -> None:
+        """Carry it out in a thread: the main thread stays free to notice the end."""
+        threading.Thread(target=self._run_order, args=(message,), daemon=True).start()
 
     def _open(self, message: messages.OpenCollection) -> None:
         keeper = None  # nothing is kept, or is to be kept
@@ -119,6 +130,7 @@ class WriterMain:
         with child.guarded(self._channel), self._reporting_progress(message):
             if done := self._writer(message.table).carry_out(message):
                 self._channel.send(done)
+            self._repeated.discard((type(message), message.table))
 
     @contextlib.contextmanager
     def _reporting_progress(self, message: messages.Order | messages.Aside) -> Iterator[None]:
