@@ -43,16 +43,16 @@ class Resync:
         self._behind: set[str] = set()
         #: Tries in a row that could not go on after a gap.
         self._tries = 0
-        #: True after a gap, or another reason to plan again in this process.
-        self.plans_anew = False
+        #: Whether a run of this process has begun, and has changed something.
+        self.begun = False
 
     @contextlib.contextmanager
     def waiting_out_outages(self) -> Iterator[None]:
-        """Once there was a gap, what may pass is waited for, not raised: others are to go on."""
+        """Once a run has begun, what passes is waited for, not raised."""
         try:
             yield
         except ShakeError as error:
-            if not (self.plans_anew and error.passes):
+            if not (self.begun and error.passes):
                 raise
             log.warning("%s; retrying", error)
             self._tries += 1
@@ -72,7 +72,6 @@ class Resync:
         """
         if self._config.gap_policy == "fail":
             raise gap
-        self.plans_anew = True
         if gap.table in self._behind:
             journal = (
                 "" if self._config.incr_sync_parallel else "set incr_sync_parallel = true, or "

@@ -77,7 +77,7 @@ class Runs:
                         return ending
                 plan = None
         except RefusedError as error:
-            if not self._resync.plans_anew:
+            if not self._resync.begun:
                 raise
             raise RunError(f"the task cannot go on: {error}") from error  # something was changed
         except KeyboardInterrupt:  # while no supervisor handles signals
@@ -92,6 +92,7 @@ class Runs:
         config, checkpoints = self.options.config, self.opened.checkpoints
         with contextlib.ExitStack() as stack:
             self.pages.begin(plan, self.oversight)
+            self._resync.begun = True
             checkpoints.take_number([one.table.name for one in plan.tables], self.lock.renew)
             save_identities(checkpoints, plan, self.lock.check)
             watch, positions = stack.enter_context(self._watching(plan))
@@ -101,7 +102,6 @@ class Runs:
             last = self.pages.last
             self._resync.look(last)
             if ending.regroup:
-                self._resync.plans_anew = True
                 return None
             if ending.gap:
                 try:

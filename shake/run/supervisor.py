@@ -34,6 +34,7 @@ class TaskRun:
         self._resources = resources
         self._lock = resources.lock
         self._until = resources.lock.until
+        self._renewal = threading.Thread()  # of the credentials: the last one
         self._task = task = RunningTask(options, plan, resources)
         self._loop = task.loop
         self._parts = task.parts
@@ -153,6 +154,8 @@ class TaskRun:
         return reply
 
     def _renew_credentials(self) -> None:
+        if self._renewal.is_alive():  # what gives them does not answer
+            return
         source = self._resources.opened.credentials
 
         def fetch() -> None:
@@ -161,7 +164,8 @@ class TaskRun:
             if problem := source.problem:
                 self._loop.post(lambda: self._task.retrying(problem))
 
-        threading.Thread(target=fetch, name="credentials", daemon=True).start()
+        self._renewal = threading.Thread(target=fetch, name="credentials", daemon=True)
+        self._renewal.start()
 
     # ---- for other threads
 
