@@ -19,6 +19,7 @@ from tests.support.migration import Migration, compare
 from tests.support.replica_set import ReplicaSet
 from tests.support.streams_faults import Call, Fault, instead
 from tests.support.tables import create_table, put_items
+from tests.support.wire import Wire
 
 Migrate = Callable[..., Migration]
 
@@ -161,3 +162,27 @@ def test_a_filter_of_reserved_words_works_where_a_collection_is_dropped(
     for arguments in (["--dry-run"], []):
         assert migration.run(*arguments).status == 0
     assert [one["pk"] for one in mongo.client[name][name].find()] == ["on"]
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_checkpoints_that_do_not_answer_right_after_the_plan_are_waited_for(
+    followed: Followed, at: int
+) -> None:
+    """The run takes its number, and saves identities and positions, before the copy begins."""
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    data = {"failCommands": ["update", "insert"], "errorCode": 50}
+
+    def fail() -> None:
+        followed.mongo.client.admin.command(
+            "configureFailPoint", "failCommand", mode={"times": 1}, data=data
+        )
+
+    with Wire(*followed.mongo.client.address) as wire:
+        migration = followed.task(target=wire.uri, incr__margin=1)
+        checkpoint = f"{followed.name}-checkpoint.{followed.name}"
+        stop = wire.stop_at("request", "update", checkpoint, fail, skip=at)
+        result = migration.run("--until-consistent")
+    assert stop.is_set()
+    assert result.status == 0, result
+    followed.compare()
