@@ -47,8 +47,9 @@ class Gate:
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
             self._closed = True
-            self._changed.wait_for(lambda: not self._inside)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._inside)
             if self._failed:
                 raise Unfinished("a step of the check has failed half-way")
             yield
