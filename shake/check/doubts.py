@@ -180,6 +180,8 @@ class Doubts(Generic[V]):
         """Look at busy keys, and decide what can be decided."""
         point = self._following.saved_point()
         mismatches = {one.key: one for one in self._comparer.look(keys)}
+        if unknown := mismatches.keys() - set(keys):
+            raise AssertionError(f"differs, but was not asked for: {unknown}")
         moment, since = self._comparer.moment(), self._clock()
         for key in keys:
             doubt = self._waiting[key]

@@ -156,8 +156,11 @@ class Extras:
         return state.digest()
 
     def _document_name(self, document: Key, like: Key) -> Any:
-        """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone."""
-        if "_id" in like:
+        """What a key of the kind of ``like`` names a document by: its ``_id``, or the key alone.
+
+        An ``_id`` that is the key counts by its value, since the target finds 5.0 where 5 is asked.
+        """
+        if "_id" in like and not (self._keys.by_id and self._keys.typed(document)):
             return encoded({"_id": document["_id"]})
         return self._keys.identity(document)
 

@@ -17,7 +17,7 @@ from shake.check.documents import opened
 from shake.check.doubts import Doubts, Mismatch
 from shake.check.findings import UNDECIDED
 from shake.check.fingerprint import Fingerprint
-from shake.check.keys import Identity, SourceKey
+from shake.check.keys import Identity, SourceKey, key_of_item
 from shake.check.meaning import Item
 from shake.check.sides import Advanced, Sides
 from shake.check.source import SourcePage
@@ -165,7 +165,7 @@ class Items:
 
     def put(self, keys: Iterable[Item]) -> None:
         """Look at typed keys, within a step of the gate."""
-        self.doubts.put(json.dumps(key).encode() for key in keys)
+        self.doubts.put(map(self._named, keys))
 
     # ---- as the Comparer
 
@@ -175,7 +175,7 @@ class Items:
         same, verdicts = self._judge(page)
         self._count(same, (verdict for verdict in verdicts if not verdict.kind))
         return [
-            Mismatch(json.dumps(self._key(verdict.item)).encode(), _state(verdict), verdict)
+            Mismatch(self._named(verdict.item), _state(verdict), verdict)
             for verdict in [*verdicts, *self._unfit(page)]
             if verdict.kind
         ]
@@ -305,7 +305,11 @@ class Items:
         self.found.add(values for _, values in same + others)
 
     def _key(self, item: Item) -> Item:
-        return {key.name: item[key.name] for key in self._sides.table.keys if key.name in item}
+        return key_of_item(self._sides.table, item)
+
+    def _named(self, item: Item) -> bytes:
+        """What a doubt of an item, or of its key, is known by."""
+        return json.dumps(self._key(item)).encode()
 
 
 def _is_text(key: Item) -> bool:

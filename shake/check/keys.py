@@ -6,6 +6,7 @@ Two keys are one where MongoDB takes them for one: numbers compare by value, wha
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from bson.raw_bson import RawBSONDocument
 from shake.check.documents import encoded, ids, opened
 from shake.check.meaning import Item
 from shake.codec.contract import KeyForm, Options
-from shake.codec.number import parts
+from shake.codec.number import parts, plain
 from shake.config import Config
 from shake.schema import Attribute, Table
 
@@ -191,10 +192,27 @@ def digest(identity: Identity) -> bytes:
 def typed_identity(key: Item) -> Identity:
     """A typed key, to be compared: to DynamoDB too, numbers of one value are one."""
     return tuple(
-        (tag, tuple(parts(text)) if tag == "N" else text)
-        for typed in key.values()
+        (name, tag, tuple(parts(text)) if tag == "N" else text)
+        for name, typed in sorted(key.items())
         for tag, text in typed.items()
     )
+
+
+def key_of_item(table: Table, item: Item) -> Item:
+    """The typed key of an item, in one form: in the table's order, numbers as DynamoDB has them.
+
+    A stream's record has the attributes of its key in any order, and a document its own form of a
+    number.
+    """
+    found = {}
+    for attribute in table.keys:
+        if typed := item.get(attribute.name):
+            [(tag, text)] = typed.items()
+            if tag == "N":
+                with contextlib.suppress(ValueError):
+                    text = plain(text)
+            found[attribute.name] = {tag: text}
+    return found
 
 
 def _equal(value: Any) -> RawBSONDocument:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -139,7 +140,7 @@ class CheckPart:
                 self.items.all(segment, segments, start)
             case messages.Doubt(items, extras):
                 with self._gate.step():
-                    self.items.doubts.put(items)
+                    self.items.put(map(json.loads, items))
                     self.extras.doubts.put(extras)
             case messages.ResolveDoubts():
                 self._rooms.clear()

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from shake import codec
-from shake.check.keys import Identity, SourceKey
+from shake.check.keys import Identity, SourceKey, key_of_item
 from shake.check.meaning import Item
 from shake.check.rooms import PageRoom, PageRooms
 from shake.check.source import Pace, SourcePage, SourceTable, dumped, loaded
@@ -187,7 +187,7 @@ class ItemTable(SourceTable, Stored):
         return [typed for typed in map(self.keys.typed, keys) if typed is not None]
 
     def _key(self, item: Item) -> Item:
-        return {key.name: item[key.name] for key in self._table.keys}
+        return key_of_item(self._table, item)
 
 
 def _differing(item: Item, document: bytes) -> list[str]:

@@ -84,6 +84,11 @@ def exact(text: str, overflow: str) -> int | Decimal128 | str:
     return _plain(sign, digits, exponent)
 
 
+def plain(text: str) -> str:
+    """The number in the one form in which DynamoDB answers it. Raises ValueError."""
+    return _plain(*parts(text))
+
+
 def nearest(text: str) -> float:
     """The double nearest to the number."""
     sign, digits, exponent = parts(text)
