@@ -35,7 +35,7 @@ def test_what_comes_again_and_again_does_not_pile_up() -> None:
     )
     config = config_of("full.document.concurrency=1")
     writer = WriterMain(cast(Any, Channel()), config, messages.WriterSetup(1, 1, 0.0, ()))
-    again = [messages.Verify(0), messages.KeepFences(0, ())] * 20
+    again: list[messages.ToWriter] = [messages.Verify(0), messages.KeepFences(0, ())] * 20
     writer.serve(iter([opened, *again]))
     begun = [one.name for one in set(threading.enumerate()) - before]
     assert sum("_run_order" in one for one in begun) == 2
