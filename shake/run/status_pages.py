@@ -19,7 +19,7 @@ from shake.process.diagnosis import diagnose
 from shake.process.messages import Diagnosis
 from shake.run.oversight import Oversight
 from shake.run.shutdown import Ending
-from shake.status.figures import duration
+from shake.status.figures import ENDED, duration
 from shake.status.monitor import Monitor
 from shake.status.progress import Reporter
 from shake.status.server import profile_server, status_server
@@ -30,9 +30,8 @@ log = logging.getLogger("shake")
 
 #: Seconds without a new snapshot after which the supervisor counts as silent.
 _SILENT_SECONDS = 15.0
-#: Seconds in which the page of an ended run must answer, and the states that it can show.
+#: Seconds in which the page of an ended run must answer, and bytes of its state that are read.
 _PAGE_SECONDS, _MAX_STATE = 2.0, 20
-_ENDS = frozenset({"finished", "failed", "stopped"})
 
 
 @dataclass(slots=True)
@@ -171,7 +170,7 @@ def _shows_an_end(bind: str, port: int) -> bool:
     connection = HTTPConnection(bind, port, timeout=_PAGE_SECONDS)
     with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
         connection.request("GET", "/healthz")
-        return connection.getresponse().read(_MAX_STATE).decode(errors="replace").strip() in _ENDS
+        return connection.getresponse().read(_MAX_STATE).decode(errors="replace").strip() in ENDED
     return False
 
 
