@@ -78,8 +78,8 @@ class Repairs:
 def refuse_early(config: Config, after_cutover: bool) -> None:
     """Raise what :func:`repairing` would raise, as far as reading alone can find it out."""
     with contextlib.closing(open_store(config)) as store:
-        holder, _ = TaskLock.sign(store)
-        if holder and holder.life(Holder.me()) is Life.ALIVE:
+        holder, life = TaskLock.holder(store)
+        if holder and life is Life.ALIVE:
             raise _beside(holder)
         _verify_no_cutover(store, after_cutover)
 

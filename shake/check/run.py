@@ -42,6 +42,9 @@ from shake.status.progress import Reporter
 from shake.targets.choice import problems
 from shake.targets.contract import NO_FENCE
 
+#: Seconds between two pictures of the progress.
+_REFRESH = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
@@ -67,16 +70,14 @@ def check(
     say: Callable[[str], None],
     reporter: Reporter,
     *,
-    refresh: float,
-    rng: random.Random,
     workers: int,
     confirm: Callable[[Sequence[str]], None],
 ) -> None:
     """Check all tables, by ``workers`` processes at most; the differences are in ``findings`` then.
 
-    ``say`` gets the closing lines, ``reporter`` the progress every ``refresh`` seconds. ``confirm``
-    is called with the collections that are to be repaired, and raises to stop that. Raises
-    ShakeError where the check cannot be made, or not be brought to its end.
+    ``say`` gets the closing lines, ``reporter`` the progress. ``confirm`` is called with the
+    collections that are to be repaired, and raises to stop that. Raises ShakeError where the check
+    cannot be made, or not be brought to its end.
     """
     config = replace(config, source_consistent_read=not options.eventual)
     endpoint, credentials = open_source(config)
@@ -98,10 +99,8 @@ def check(
             anew, since = options.anew, options.since
             saved = recording(opened, plans, eventual=options.eventual, anew=anew, since=since)
             records = stack.enter_context(saved)
-        run = _Run(
-            options, findings, opened, children, rng, progress, belonging, repairs, records, say
-        )
-        run.check_all(plans, reporter, refresh)
+        run = _Run(options, findings, opened, children, progress, belonging, repairs, records, say)
+        run.check_all(plans, reporter)
     if findings.unsaid:
         say(f"{count(findings.unsaid)} more differences: --report FILE names all of them")
 
@@ -155,14 +154,13 @@ class _Run:
     findings: Findings
     opened: CheckConnections
     children: CheckProcesses
-    rng: random.Random
     progress: CheckProgress
     belonging: Belonging
     repairs: Repairs | None
     recording: Recording | None
     say: Callable[[str], None]
 
-    def check_all(self, plans: list[CheckPlan], reporter: Reporter, refresh: float) -> None:
+    def check_all(self, plans: list[CheckPlan], reporter: Reporter) -> None:
         """Say what is about to be done. Check one table after the other; show and save progress."""
         config, options = self.opened.config, self.options
         tables = [one.table for one in plans]
@@ -176,7 +174,7 @@ class _Run:
         saves: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.recording:
             saves = saving(self.recording.checks, self.progress, len(plans))
-        with saves, showing(self.progress, reporter, refresh):
+        with saves, showing(self.progress, reporter, _REFRESH):
             for one in plans:
                 for line in self.check(one):
                     self.say(line)
@@ -202,7 +200,7 @@ class _Run:
                     return self._compare_changes(part)
                 if options.sample is None:
                     return self._compare(plan, part)
-                part.items.some(options.sample, self.rng, holds_items=plan.holds_items)
+                part.items.some(options.sample, random.Random(), holds_items=plan.holds_items)
                 if not part.sides.stored.keys.lossy:
                     part.extras.some(options.sample)
                 part.do(messages.ResolveDoubts())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import random
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,9 +30,6 @@ log = logging.getLogger("shake.check")
 
 #: As of diff(1): 1 is said only where a difference is proven.
 EQUAL, DIFFERENT, TROUBLE, REFUSED = 0, 1, 2, 3
-
-#: Seconds between two pictures of the progress.
-_REFRESH = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,8 +142,6 @@ def _check(
                 findings,
                 say,
                 reporter,
-                refresh=_REFRESH,
-                rng=random.Random(),
                 workers=options.workers or usable_cpus(),
                 confirm=lambda collections: _confirm(options, config, collections, say),
             )
