@@ -173,6 +173,35 @@ def test_where_no_task_runs_a_key_that_differs_twice_is_a_difference(store: File
     assert (world.wrong, world.open, world.now) == ([b"a"], [], 1000.0)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_a_task_that_ends_during_the_check_has_not_applied_is_undecided(
+    store: FileStore, elsewhere: bool
+) -> None:
+    holder = replace(Holder.me(), host="elsewhere") if elsewhere else Holder.me()
+    lock = TaskLock.acquire(store, notice=print, me=holder)
+    world = World(store, source={b"a": 1}, applies=False)
+
+    def step() -> None:
+        if world.now < 1010:
+            lock.renew()
+        else:
+            lock.release()
+
+    world.step = step
+    resolve(world, b"a")
+    assert (world.wrong, world.open) == ([], [b"a"])
+    assert world.now < 1010 + EXPIRY
+
+
+def test_a_task_that_had_ended_before_the_check_leaves_no_key_undecided(store: FileStore) -> None:
+    """It was on another machine: the check first sees that its lock is not renewed."""
+    TaskLock.acquire(store, notice=print, me=replace(Holder.me(), host="elsewhere"))
+    world = World(store, source={b"a": 1}, applies=False)
+    resolve(world, b"a")
+    assert (world.wrong, world.open) == ([b"a"], [])
+    assert world.now >= 1000 + EXPIRY
+
+
 @pytest.mark.parametrize("renewed", [True, False])
 def test_a_task_on_another_machine_runs_while_it_renews_its_lock(
     store: FileStore, renewed: bool

@@ -167,6 +167,35 @@ def test_an_item_that_can_be_stored_again_by_now_is_no_difference(
     followed.compare()
 
 
+def test_what_a_task_that_is_killed_during_the_check_has_not_applied_is_undecided(
+    followed: Followed, capsys: Any
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task()
+    process = migration.start()
+    consistent(migration)
+    followed.simulator.delay = 1e6  # what is put now never reaches the stream's readers
+    followed.put("a", n={"N": "1"})
+    followed.put("b")
+
+    def killed(call: Call, answer: Callable[[], Reply]) -> Reply:
+        """The task is killed at the first look at keys in doubt."""
+        reply = answer()
+        process.kill()
+        process.wait()
+        return reply
+
+    def looks(call: Call) -> bool:
+        keys = call.request.get("RequestItems", {}).get(followed.name, {}).get("Keys", [])
+        return {"pk": {"S": "a"}} in keys
+
+    followed.simulator.faults.rule(1.0, killed, where=looks)
+    assert check.main(["--conf", str(migration.conf)]) == 1
+    out = capsys.readouterr().out
+    assert "NOT PROVEN: 2 keys undecided: the task ended while the check ran" in out
+
+
 def test_what_a_frozen_task_has_not_applied_is_undecided(
     followed: Followed, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

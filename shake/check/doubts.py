@@ -1,11 +1,12 @@
 """Keys whose two sides differ, until it is decided whether that is a difference.
 
 Where no task applies changes, a key is compared once more. If it still differs, that is a
-difference. Beside a task, a change can be on its way to the target. So each look notes the time
-on the source's clock, and the next one comes when the task has applied all changes made before.
-A key counts as different when CONFIRMATIONS such looks have shown the same on both sides. Where
-they show something new, the key changes, and it is looked at again, later each time. After TRIES
-of them it is undecided, which is neither equal nor a difference.
+difference; but where a task has ended while the check ran, the key is undecided. Beside a task, a
+change can be on its way to the target. So each look notes the time on the source's clock, and the
+next one comes when the task has applied all changes made before. A key counts as different when
+CONFIRMATIONS such looks have shown the same on both sides. Where they show something new, the key
+changes, and it is looked at again, later each time. After TRIES of them it is undecided, which is
+neither equal nor a difference.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from shake.backoff import Backoff
+from shake.check.findings import TASK_ENDED
 from shake.check.following import Following, SavedPoint, Wait
 from shake.check.gate import Gate
 from shake.errors import Stopped
@@ -198,6 +200,9 @@ class Doubts(Generic[V]):
         doubt.confirmed = doubt.confirmed + 1 if same else 0
         doubt.tries += not same
         doubt.state = mismatch.state
+        if doubt.confirmed < CONFIRMATIONS and self._following.ended:
+            self._comparer.undecided(doubt.key, TASK_ENDED)
+            return True
         if doubt.confirmed >= CONFIRMATIONS or not self._following.runs:
             self._comparer.differs(mismatch)
             return True

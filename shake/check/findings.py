@@ -25,6 +25,9 @@ SHOWN = 20
 #: The kind of what is neither equal nor a difference, since that cannot be decided.
 UNDECIDED = "undecided"
 
+#: Why a key is undecided whose change the task can have left unapplied.
+TASK_ENDED = "the task ended while the check ran, and can have left its changes unapplied"
+
 #: The kind of an item that cannot be stored, and that the task has kept (bad.items = keep).
 KEPT = "kept"
 
@@ -113,6 +116,7 @@ class Findings:
         self.begun = False
         self.total = 0
         self.undecided = 0
+        self.task_ended = False  # why some are undecided
         self.kept = 0
         self.repaired = 0
         #: When the check of a table was begun that goes on, on the source's clock; else 0.
@@ -166,6 +170,7 @@ class Findings:
             self.total += difference.kind not in _APART
             self.kept += difference.kind == KEPT
             self.undecided += difference.kind == UNDECIDED
+            self.task_ended |= difference.note == TASK_ENDED
             self.repaired += difference.repaired
             if self._report is not None:
                 self._report.write(difference.as_json())

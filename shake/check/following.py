@@ -65,6 +65,7 @@ class Following:
         self._lock = threading.Lock()
         self._read = float("-inf")  # when the store was read last
         self._runs = False
+        self._ran = False  # whether it was ever certain that it did
         self._sign: tuple[str, int] | None = None  # of the task lock
         self._signed = 0.0  # since when that is so
         self._applied = AppliedRecord("")
@@ -111,6 +112,13 @@ class Following:
             self._refresh()
             return self._runs
 
+    @property
+    def ended(self) -> bool:
+        """Whether a task has applied changes beside this check, and none does now."""
+        with self._lock:
+            self._refresh()
+            return self._ran and not self._runs
+
     def close(self) -> None:
         with self._lock:
             self._follows = self._runs = False
@@ -144,8 +152,10 @@ class Following:
             return False
         life = holder.life(Holder.me())
         if life is not Life.UNKNOWN:
+            self._ran |= life is Life.ALIVE
             return life is Life.ALIVE
         if sign != self._sign:
+            self._ran |= self._sign is not None
             self._sign, self._signed = sign, now
         return now - self._signed < EXPIRY
 

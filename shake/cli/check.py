@@ -221,13 +221,23 @@ def _verdict(
     lines = []
     if chosen.repair is Repair.ITEMS and findings.extra:
         lines.append(f"{many(findings.extra, 'extra document')} left: --delete-extra deletes them")
-    undecided = f"{many(findings.undecided, 'key')} undecided: check again when they rest"
+    undecided = f"{many(findings.undecided, 'key')} undecided: {_why_undecided(findings)}"
     if not findings.total:
         return DIFFERENT, "not proven", [f"NOT PROVEN: {undecided}{also_kept}"]
     repaired = f", {count(findings.repaired)} of them repaired" if chosen.repair else ""
     also = f", and {undecided}" if findings.undecided else ""
     lines.append(f"NOT equal: {differences}{repaired}{also}{also_kept}")
     return DIFFERENT, "different", lines
+
+
+def _why_undecided(findings: Findings) -> str:
+    """Why keys are undecided, and what to do."""
+    if findings.task_ended:
+        return (
+            "the task ended while the check ran: shake status says why; if it is to go on, start "
+            "it again; then check again"
+        )
+    return "check again when they rest"
 
 
 def _since(findings: Findings) -> str:
