@@ -185,6 +185,26 @@ def test_a_check_of_a_day_ago_is_too_old(followed: Followed, capsys: Any) -> Non
     assert "24 hours" in refused(capsys, *arguments)
 
 
+def test_a_check_of_a_day_ago_is_too_old_whatever_the_source_s_clock_shows(
+    followed: Followed, capsys: Any
+) -> None:
+    """It was set back since: its time is that of a minute later."""
+    arguments = checked(followed)
+    checks = followed.mongo.client[f"{followed.name}-checkpoint"][f"{followed.name}~check"]
+    local = checks.find_one({"_id": "completed"})["LocalBegan"]
+    assert abs(local - time.time()) < 600
+    checks.update_one({"_id": "completed"}, {"$set": {"LocalBegan": local - 23.5 * 3600}})
+    assert "24 hours" in refused(capsys, *arguments)
+
+
+def test_the_check_of_an_earlier_version_can_be_gone_on_from(followed: Followed) -> None:
+    arguments = checked(followed)
+    checks = followed.mongo.client[f"{followed.name}-checkpoint"][f"{followed.name}~check"]
+    checks.update_one({"_id": "completed"}, {"$unset": {"LocalBegan": ""}})
+    assert check.main([*arguments, "--since"]) == 0
+    assert checks.find_one({"_id": "completed"})["LocalBegan"]
+
+
 def test_another_configuration_needs_a_full_check(followed: Followed, capsys: Any) -> None:
     arguments = checked(followed)
     assert "is not the one of the last" in refused(capsys, *arguments, "--eventual")

@@ -6,10 +6,10 @@ Records are read in any order: only their keys count, and what a key holds is as
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
-from typing import Any
+from typing import Any, NamedTuple
 
 from shake.check.belonging import CheckRefused
 from shake.check.meaning import Item
@@ -42,12 +42,25 @@ class FullCheckNeeded(CheckRefused):
         super().__init__(f"table {table}: --since is not possible: {reason}; run a full check")
 
 
+class _Goal(NamedTuple):
+    """Until where a shard is read: to a change made after ``moment``, a time on the source's clock.
+
+    ``started`` is when this check began, by the boot clock. ``last``: one such change was read, and
+    the next one ends the reading, see RecentChanges._read.
+    """
+
+    moment: float
+    started: float
+    last: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RecentChanges:
     """The changes of a table since ``began``, a time on the source's clock.
 
     ``shards`` are where the stream is read from: what is applied of them was made before.
-    ``margin`` is ``incr.margin``.
+    ``margin`` is ``incr.margin``. ``age`` is how many seconds ago ``began`` was, by this machine's
+    clock: the source's can have been set back since.
     """
 
     source: DynamoSource
@@ -56,28 +69,31 @@ class RecentChanges:
     shards: tuple[Shard, ...]
     began: float
     margin: float
+    age: float = 0.0
 
     def each(self, take: Callable[[list[Item]], None]) -> None:
         """Give ``take`` the keys of all changes made until now, some at a time, from any thread.
 
         Raises FullCheckNeeded where some of the changes cannot be read any more.
         """
-        moment = self.source.clock.latest()
+        goal = _Goal(self.source.clock.latest(), boot_clock())
         self._verify()
-        if moment - self.began > RETENTION - TRIM_TOLERANCE:
+        if max(goal.moment - self.began, self.age) > RETENTION - TRIM_TOLERANCE:
             raise self._refused("a stream keeps changes for 24 hours")
         starts = {shard.id: shard.start for shard in self.shards}
         done: set[str] = set()
         passed: set[str] = set()
+        goals: dict[str, _Goal] = {}  # of what follows shards that have ended
         while fresh := self._unread(starts, done, passed):
-            with ThreadPool(min(_THREADS, len(fresh))) as threads:
-                reads = threads.imap_unordered(
-                    lambda one: self._read(*one, moment, take), fresh.items()
-                )
-                ended = {shard for shard, over in reads if over}
+            work = [(shard, start, goals.get(shard, goal)) for shard, start in fresh.items()]
+            with ThreadPool(min(_THREADS, len(work))) as threads:
+                reads = threads.imap_unordered(lambda one: self._read(*one, take), work)
+                ended = {shard: left for shard, left in reads if left}
             done |= fresh.keys()
-            passed |= fresh.keys() - ended
-            starts |= self._children(ended)
+            passed |= fresh.keys() - ended.keys()
+            children = self._children(ended.keys())
+            starts |= {one.id: one.start for one in children}
+            goals |= {one.id: ended[one.parent] for one in children}
         self._verify()
 
     def _refused(self, reason: str) -> FullCheckNeeded:
@@ -113,14 +129,14 @@ class RecentChanges:
             raise self._refused(f"its stream {self.arn} is gone")
         return listing
 
-    def _children(self, ended: set[str]) -> dict[str, str]:
+    def _children(self, ended: Set[str]) -> list[Listed]:
         """What follows shards that have ended; it can be listed late."""
         end = time.monotonic() + _LISTED_WITHIN
         while True:
-            found = {one.id: one for one in self._listing() if one.parent in ended}
-            missing = ended - {one.parent for one in found.values()}
+            found = [one for one in self._listing() if one.parent in ended]
+            missing = ended - {one.parent for one in found}
             if not missing:
-                return {one.id: one.start for one in found.values()}
+                return found
             if time.monotonic() >= end:
                 raise RefusedError(
                     f"table {self.table}: shard {min(missing)} has ended, and what follows it is "
@@ -131,29 +147,30 @@ class RecentChanges:
                 raise Stopped
 
     def _read(
-        self, shard: str, start: str, moment: float, take: Callable[[list[Item]], None]
-    ) -> tuple[str, bool]:
-        """Read a shard until all that was made before a moment is read, or to its end: True.
+        self, shard: str, start: str, goal: _Goal, take: Callable[[list[Item]], None]
+    ) -> tuple[str, _Goal | None]:
+        """Read a shard until all that was made before this check is read, or to its end.
 
-        One later change does not show that: it can be from before the source's clock was set back,
-        where that was long ago. So the shard is read on, to a change made after the first was read.
+        Return what is left of the goal for the shards that follow, None where nothing is. One later
+        change does not show that all is read: it can be from before the source's clock was set
+        back, where that was long ago. So shards are read on, to a change made after the first one
+        was read.
         """
-        later = False
         try:
-            for keys, created, over in self._pages(shard, start, moment):
+            for keys, created, over in self._pages(shard, start, goal.started):
                 if keys:
                     take(keys)
-                if self._is_later(created, moment):
-                    if later:
-                        return shard, False
-                    later, moment = True, self.source.clock.latest()
+                if self._is_later(created, goal.moment):
+                    if goal.last:
+                        return shard, None
+                    goal = goal._replace(moment=self.source.clock.latest(), last=True)
                 if over:
-                    return shard, not later
+                    return shard, goal
         except SourceError as error:
             if error.code not in (NOT_FOUND, TRIMMED):
                 raise
             raise self._refused(f"shard {shard}: {error.code}") from error
-        return shard, False
+        return shard, None
 
     def _is_later(self, created: float, moment: float) -> bool:
         """Whether a change shows that all that was made before a moment is read.
@@ -163,11 +180,12 @@ class RecentChanges:
         return moment < created - DISORDER and created <= self.source.clock.latest()
 
     def _pages(
-        self, shard: str, start: str, moment: float
+        self, shard: str, start: str, started: float
     ) -> Iterator[tuple[list[Item], float, bool]]:
         """Keys, the creation time of the last change, and whether the shard is over.
 
-        Ends when an answer without records shows that all changes before ``moment`` are read.
+        Ends when an answer without records shows that all changes made before ``started``, by the
+        boot clock, are read. The source's clock does not count here: it can be set meanwhile.
         """
         buffer, silence = Buffer(), Silence()
         sequence = next((one.sequence for one in self.shards if one.id == shard), "")
@@ -190,7 +208,7 @@ class RecentChanges:
             iterator = answer.get("NextShardIterator") or ""
             yield [one["dynamodb"]["Keys"] for one in records], created, not iterator
             tip = silence.tip(len(records), asked)
-            if tip is not None and self.source.clock.earliest(tip) - self.margin > moment:
+            if tip is not None and tip - self.margin > started:
                 return
             if not records and not silence.undecided:
                 self.source.wait(FIRST_IDLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,8 +93,9 @@ class Recording:
         saved = self.checks.load_progress(name)
         goes_on = saved is not None and saved.check == self.check
         if saved is None or not goes_on:
-            basis, began = self.basis(plan.table), self.now()
-            saved = TableCheck(self.check, basis, began, *self.positions(plan.table))
+            basis, began, local = self.basis(plan.table), self.now(), time.time()
+            stream, shards = self.positions(plan.table)
+            saved = TableCheck(self.check, basis, began, stream, shards, local_began=local)
         differences = self.found(name, saved)
         state = CheckState(plan.segments)
         if saved.chunks:

@@ -271,12 +271,18 @@ class _Run:
             raise FullCheckNeeded(table.name, "the checkpoint store cannot be used")
         self.findings.name_once()
         last = last_check(records, table)
-        began, (stream, shards) = records.now(), records.positions(table)
+        began, local, (stream, shards) = records.now(), time.time(), records.positions(table)
         compare_changes(records, last, part)
         self._verify_again(part)
         verdict = self.findings.verdict(table.name)
         done = replace(
-            last, began=began, finished=records.now(), verdict=verdict, stream=stream, shards=shards
+            last,
+            began=began,
+            local_began=local,
+            finished=records.now(),
+            verdict=verdict,
+            stream=stream,
+            shards=shards,
         )
         records.complete(table.name, last, done, list(part.snapshot(0).differences))
         compared = many(self.progress.done.compared, "key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from shake.check import messages
 from shake.check.changes import FullCheckNeeded, RecentChanges
@@ -54,8 +55,15 @@ def compare_changes(recording: Recording, last: TableCheck, part: CheckPart) -> 
             part.sides.differ(UNDECIDED, one.key, fields=one.fields, note=_NO_KEY)
     part.compare_keys(keys)
     shards = tuple(shard_of(table.name, json.loads(text)) for text in last.shards)
-    margin = opened.config.incr_margin
-    changes = RecentChanges(opened.client, table.name, last.stream, shards, last.began, margin)
+    changes = RecentChanges(
+        opened.client,
+        table.name,
+        last.stream,
+        shards,
+        last.began,
+        opened.config.incr_margin,
+        time.time() - (last.local_began or last.began),
+    )
     changes.each(part.compare_keys)
     part.do(messages.ResolveDoubts())
 

@@ -27,6 +27,9 @@ _AT_ONCE = 8_000_000
 #: The document with the progress of a check.
 _TOLD = "check_progress"
 
+#: Fields of a TableCheck that not every document has.
+_OWN = ("slot", "chunks", "over", "finished", "verdict", "local_began")
+
 R = TypeVar("R", bound="CheckRecord | TableCheck")
 
 
@@ -46,16 +49,15 @@ class TableCheck(Record):
     """How far the check of a table is; or, with a ``verdict``, the last that was completed.
 
     ``basis`` is what it depends on; ``began`` is its begin, and ``finished`` its end, in Unix
-    seconds on the source's clock. ``stream`` and ``shards`` are where the table's stream is read
-    from for all that changes later, each shard as JSON; there is none where the table has no
-    stream. ``findings`` says how many documents hold differences. ``slot`` and ``chunks`` say which
-    documents hold the state, and ``over`` that all of the table is compared: of a check that is
-    not completed. ``run`` is the number of the process that saved it.
+    seconds on the source's clock. ``local_began`` is its begin by the clock of the machine that
+    checked, 0 where an earlier version has saved it. ``stream`` and ``shards`` are where the
+    table's stream is read from for all that changes later, each shard as JSON; there is none where
+    the table has no stream. ``findings`` says how many documents hold differences. ``slot`` and
+    ``chunks`` say which documents hold the state, and ``over`` that all of the table is compared:
+    of a check that is not completed. ``run`` is the number of the process that saved it.
     """
 
-    NAMES: ClassVar = dict.fromkeys(("slot", "chunks", "over", "finished", "verdict"), "") | {
-        "stream": "StreamArn"
-    }
+    NAMES: ClassVar = dict.fromkeys(_OWN, "") | {"stream": "StreamArn"}
 
     check: str
     basis: str
@@ -69,18 +71,24 @@ class TableCheck(Record):
     run: int = 0
     finished: float = 0.0
     verdict: str = ""
+    local_began: float = 0.0
 
     def own(self) -> dict[str, Any]:
+        local = {"LocalBegan": self.local_began} if self.local_began else {}
         if self.verdict:
-            return {"_id": "completed", "Finished": self.finished, "Verdict": self.verdict}
-        return {"_id": "progress", "Slot": self.slot, "Chunks": self.chunks, "Over": self.over}
+            completed = {"_id": "completed", "Finished": self.finished, "Verdict": self.verdict}
+            return completed | local
+        progress = {"_id": "progress", "Slot": self.slot, "Chunks": self.chunks}
+        return progress | {"Over": self.over} | local
 
     @classmethod
     def read_own(cls, collection: str, found: Fields) -> dict[str, Any]:
+        local = {"local_began": found.real("LocalBegan")} if "LocalBegan" in found.document else {}
         if found.document["_id"] == "completed":
-            return {"finished": found.real("Finished"), "verdict": found.text("Verdict")}
+            return {"finished": found.real("Finished"), "verdict": found.text("Verdict")} | local
         over = found.document.get("Over") is True
-        return {"slot": found.number("Slot"), "chunks": found.number("Chunks"), "over": over}
+        progress = {"slot": found.number("Slot"), "chunks": found.number("Chunks")}
+        return progress | {"over": over} | local
 
 
 class Checks:
