@@ -22,7 +22,7 @@ from shake.plan.profile import MAX_ITEMS
 from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.site import Sites
-from shake.process.ulimits import allow_many
+from shake.process.ulimits import allow_many, refused_where_short
 from shake.run import planning, task
 from shake.run.parts import RunOptions
 from shake.status.figures import many
@@ -102,10 +102,11 @@ def _act(
     spread = _spread(options, config, workers)
     if options.dry_run:
         return _dry_run(options, loaded, redactor, spread)
-    with (
-        screen or Screen(make_reporter(sys.stdout)) as shown,
-        logging_to(config.log_file, config.log_level, config.log_buffer, redactor, shown.log),
-    ):
+    with contextlib.ExitStack() as stack:
+        with refused_where_short():
+            shown = stack.enter_context(screen or Screen(make_reporter(sys.stdout)))
+            log_key = config.log_file, config.log_level, config.log_buffer
+            stack.enter_context(logging_to(*log_key, redactor, shown.log))
         file = f"configuration file {options.conf}" if options.conf else "no configuration file"
         by = f"workers on nodes ({options.nodes})" if options.nodes else many(workers, "worker")
         log.info("shake %s: task %s, %s, %s", __version__, config.id, file, by)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
+from collections.abc import Iterator
 
 from shake.errors import RefusedError
 
@@ -59,14 +61,27 @@ def check_files(workers: int, writers: int) -> None:
         raise RefusedError(problem)
 
 
+@contextlib.contextmanager
+def refused_where_short() -> Iterator[None]:
+    """Raise RefusedError where the system does not give enough: nothing was changed yet."""
+    try:
+        yield
+    except Exception as error:
+        if problem := shortage(error):
+            raise RefusedError(problem) from error
+        raise
+
+
 def shortage(error: BaseException) -> str:
     """What the system did not give, and what to do, or "" where the error is another one.
 
     The error can have come while another one was handled: a ThreadPool that gets too few threads
     fails once more when it ends those that it has.
     """
-    while error.__context__ and not isinstance(error, (OSError, RuntimeError)):
+    while error.__context__ and not isinstance(error, (OSError, RuntimeError, MemoryError)):
         error = error.__context__
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return _PROCESSES
+    if isinstance(error, MemoryError):
+        return _MISSING[errno.ENOMEM]
     return _MISSING.get(error.errno or 0, "") if isinstance(error, OSError) else ""

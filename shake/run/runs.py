@@ -15,6 +15,7 @@ from shake.plan.origins import save_identities
 from shake.plan.plan import Plan
 from shake.plan.positions import StreamPosition, choose_positions
 from shake.process.site import Sites
+from shake.process.ulimits import refused_where_short
 from shake.run.connections import RunConnections
 from shake.run.oversight import Oversight
 from shake.run.parts import RunOptions, RunResources
@@ -91,7 +92,8 @@ class Runs:
         """Carry out the plan; its good end, None where all is to be planned anew."""
         config, checkpoints = self.options.config, self.opened.checkpoints
         with contextlib.ExitStack() as stack:
-            self.pages.begin(plan, self.oversight)
+            with refused_where_short():
+                self.pages.begin(plan, self.oversight)
             self._resync.begun = True
             checkpoints.take_number([one.table.name for one in plan.tables], self.lock.renew)
             save_identities(checkpoints, plan, self.lock.check)
