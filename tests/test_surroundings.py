@@ -90,6 +90,16 @@ def test_a_limit_of_processes_is_one_line_that_says_what_to_raise(
     assert "Traceback" not in result.stdout
 
 
+def test_a_stdout_whose_disk_is_full_is_named_once_and_the_run_goes_on(
+    table: str, migrate: Callable[..., Migration]
+) -> None:
+    migration = migrate()
+    migration.first = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    result = migration.run()
+    assert (result.status, result.stdout) == (0, "")
+    assert "stdout cannot be written to: No space left on device" in result.line
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -32,6 +34,8 @@ log = logging.getLogger("shake.progress")
 
 #: Seconds that the terminal has to take the last lines.
 _CLOSE_SECONDS = 1.0
+#: What a stream says whose terminal or reader has gone.
+_LOST = (errno.EPIPE, errno.EIO)
 
 
 class Reporter(Protocol):
@@ -128,6 +132,7 @@ class Lines:
         self._stream = stream
         self._interval = interval
         self._due: float | None = None
+        self._complained = False
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         if self._due is None:
@@ -143,8 +148,14 @@ class Lines:
         log.info("total: %s%s", _line(snapshot, replace(total(snapshot), unread=None)), end)
 
     def print(self, line: str) -> None:
-        with suppress(OSError):
+        try:
             print(one_line(line), file=self._stream, flush=True)
+        except OSError as error:
+            if error.errno not in _LOST and not self._complained:
+                self._complained = True
+                with suppress(OSError, ValueError):  # stderr is lost too
+                    text = f"shake: stdout cannot be written to: {error.strerror}; the run goes on"
+                    print(text, file=sys.stderr, flush=True)
 
     def close(self, snapshot: Snapshot) -> None:
         """Nothing to give back."""
