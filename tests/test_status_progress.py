@@ -236,9 +236,9 @@ def test_the_summary_tells_totals_rates_and_costs() -> None:
     assert lines[0] == "moving finished after 5s: 2 of 2 tables done, 1,060 items, 5.00 MB"
     rows = [line.split() for line in lines[2:]]
     assert rows == [
-        ["orders", "done", "1,000", "5.00", "MB", "4.0s", "250", "1.2", "0", "0", "130"],
-        ["users", "done", "60", "0", "B", "2.0s", "30", "0.0", "3", "9", "0"],
-        ["total", "finished", "1,060", "5.00", "MB", "5.0s", "212", "1.0", "3", "9", "130"],
+        ["orders", "done", "1,000", "5.00", "MB", "4s", "250", "1.2", "0", "0", "130"],
+        ["users", "done", "60", "0", "B", "2s", "30", "0.0", "3", "9", "0"],
+        ["total", "finished", "1,060", "5.00", "MB", "5s", "212", "1.0", "3", "9", "130"],
     ]
 
 

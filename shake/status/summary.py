@@ -67,7 +67,7 @@ def _row(table: TableStatus, rated: bool = True) -> tuple[str, ...]:
         table.state,
         count(table.items),
         size(table.bytes),
-        f"{table.seconds:.1f}s",
+        duration(table.seconds),
         count(items * per_second) if rated else "-",
         f"{written * per_second / 1e6:.1f}" if rated else "-",
         count(table.retries),
