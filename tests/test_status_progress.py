@@ -50,6 +50,21 @@ def test_off_a_terminal_each_active_table_has_a_line_every_interval(
     assert lines.messages[1].startswith("total: running, 41.6%, 1,250 items")
 
 
+def test_the_only_table_of_a_task_has_one_line(lines: pytest.LogCaptureFixture) -> None:
+    reporter = make_reporter(io.StringIO(), interval=0.0)
+    reporter.tick(task(table(items=250)), 0.0)
+    [line] = lines.messages
+    assert line.startswith("table orders: copying, 25.0%, 250 items")
+    lines.clear()
+    for state in ("paused", "degraded"):  # the line of the table does not say that
+        reporter.tick(task(table(items=250), state=state), 0.0)
+        assert lines.messages[-1].startswith(f"total: {state}")
+    reporter.tick(task(table(lag=1.0, unread=13 * 3600.0)), 0.0)
+    assert lines.messages[-1].endswith("oldest unread change 13h 00m (table orders)")
+    reporter.tick(task(table(state="done")), 0.0)
+    assert lines.messages[-1].startswith("total: running, 100.0%")
+
+
 SMALL = table("small", "following", items=10, scanned=10, lag=3.0, changes=7, change_rate=2.0)
 LARGE = table("large", items=250, rate=50.0, seconds_left=15.0)
 

@@ -84,7 +84,7 @@ def test_progress_is_logged_while_a_pipe_takes_no_lines(caplog: pytest.LogCaptur
         with open(writing, "w") as full, Screen(make_reporter(full, interval=0.0)) as screen:
             screen.print("x" * 100_000)  # more than a pipe holds
             screen.tick(task(table()), 0.0)
-            assert caplog.messages[-1].startswith("total: running")
+            assert caplog.messages[-1].startswith("table orders: copying")
             rest.start()
         rest.join()
 

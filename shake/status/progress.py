@@ -124,7 +124,7 @@ class Screen:
 
 
 class Lines:
-    """For files, pipes and services: one log record a table, and one for all."""
+    """For files, pipes and services: one log record a table, and one for all of several."""
 
     draws = False
 
@@ -140,10 +140,13 @@ class Lines:
         if now < self._due:
             return
         self._due = now + self._interval
-        for table in snapshot.tables:
-            if table.state not in IDLE:
-                log.info("table %s: %s", table.name, _line(snapshot, table))
+        active = [table for table in snapshot.tables if table.state not in IDLE]
+        for table in active:
+            log.info("table %s: %s", table.name, _line(snapshot, table))
         oldest = oldest_unread(snapshot)
+        old_unsaid = oldest and oldest.lag is not None
+        if active and len(snapshot.tables) == 1 and snapshot.state == "running" and not old_unsaid:
+            return  # the total would be the same
         end = f", {unread(oldest)} (table {oldest.name})" if oldest else ""
         log.info("total: %s%s", _line(snapshot, replace(total(snapshot), unread=None)), end)
 
