@@ -266,7 +266,7 @@ def test_shake_bad_lists_what_is_kept(
     assert main.main(["bad", "--conf", str(migration.conf)]) == 0
     out = capsys.readouterr().out
     assert f'table {name}: {{"pk":{{"S":"digits"}}}}: attribute' in out
-    assert "4 items kept, and not stored" in out
+    assert f"4 items kept, and not stored; shake check --conf {migration.conf} --repair" in out
     assert main.main(["bad", "--conf", str(migration.conf), "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     items = {one["key"]["pk"]["S"]: one["item"] for one in found}
@@ -329,7 +329,9 @@ def test_shake_status_says_after_the_end_what_is_kept_and_what_was_forgotten(
     migration = migrate(**KEEP)
     assert migration.run().status == 0
     main.main(["status", "--conf", str(migration.conf)])
-    assert "KEPT, NOT STORED: 4 items" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "KEPT, NOT STORED: 4 items: shake bad --conf " in said
+    assert "--conf FILE" not in said
     main.main(["status", "--conf", str(migration.conf), "--json"])
     assert json.loads(capsys.readouterr().out)["kept"] == 4
     main.main(["forget", "--conf", str(migration.conf), name])

@@ -15,7 +15,6 @@ from shake.status.figures import many
 from shake.status.logs import one_line
 
 LISTED, FAILED, WRONG = 0, 1, 2
-_ADVICE = "shake check --conf FILE --repair stores what can be stored by now"
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -24,7 +23,10 @@ def _run(options: argparse.Namespace) -> int:
             items = all_kept(store)
         for item in items:
             streams.say(_json(item) if options.json else _text(item))
-        kept = f"{many(len(items), 'item')} kept, and not stored; {_ADVICE}"
+        kept = (
+            f"{many(len(items), 'item')} kept, and not stored; shake check"
+            f"{command.given_file(options)} --repair stores what can be stored by now"
+        )
         if not options.json:
             streams.say(kept if items else "no item is kept")
         return LISTED

@@ -151,7 +151,8 @@ def _check(
                 with contextlib.suppress(RunError):
                     findings.end("not completed", redactor.redact(str(error) or "stopped"))
             raise
-    status, verdict, lines = _verdict(config, chosen, findings)
+    list_kept = f"shake bad{command.given_file(options)} lists them"
+    status, verdict, lines = _verdict(config, chosen, findings, list_kept)
     for line in lines:
         say(line)
     findings.end(verdict)
@@ -199,14 +200,14 @@ def _confirm(
 
 
 def _verdict(
-    config: Config, chosen: CheckOptions, findings: Findings
+    config: Config, chosen: CheckOptions, findings: Findings, list_kept: str
 ) -> tuple[int, str, list[str]]:
     """The exit status, the verdict in a word, and the closing lines."""
     kept = many(findings.kept, "kept item")
     also_kept = f", and {kept}" if findings.kept else ""
     if not findings.total and not findings.undecided:
         if findings.kept:
-            text = f"EQUAL but for {kept}, which cannot be stored: shake bad --conf FILE lists them"
+            text = f"EQUAL but for {kept}, which cannot be stored: {list_kept}"
             return DIFFERENT, "equal but for kept items", [text + _since(findings)]
         if config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter:
             return EQUAL, "no difference", ["no difference in what was compared"]

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import signal
 import threading
 import traceback
@@ -29,6 +30,11 @@ log = logging.getLogger("shake")
 
 #: Seconds that an end by a signal may take.
 _PATIENCE = 8.0
+
+
+def given_file(options: argparse.Namespace) -> str:
+    """The options that another command needs for the same configuration file, behind a space."""
+    return f" --conf {shlex.quote(options.conf)}" if options.conf else ""
 
 
 def add_workers(parser: argparse.ArgumentParser, what: str) -> None:

@@ -41,7 +41,8 @@ def _run(options: argparse.Namespace) -> int:
         if options.json:
             streams.say_json(_document(config, found, live, now))
         else:
-            lines = map(one_line, map(redactor.redact, _lines(config, found, live, now)))
+            shown = _lines(config, found, live, now, command.given_file(options))
+            lines = map(one_line, map(redactor.redact, shown))
             streams.say("\n".join(wrapped(lines, terminal_width())))
         return 0
 
@@ -138,13 +139,15 @@ def _where(config: Config) -> str:
     return f"database {config.checkpoint_database} at {hosts(config.checkpoint_location)}"
 
 
-def _lines(config: Config, found: Standing, live: bool, now: float) -> Iterator[str]:
+def _lines(
+    config: Config, found: Standing, live: bool, now: float, file: str = ""
+) -> Iterator[str]:
     summary = found.summary
     yield f"task {config.id}: {_state(found)}"
     if found.holder:
         yield f"  run by: {found.holder}"
     if summary:
-        yield from _of_summary(config, found.run, summary, live, now)
+        yield from _of_summary(config, found.run, summary, live, now, file)
     if advice := _advice(config, found):
         yield f"  what to do: {advice}"
     if summary:
@@ -152,7 +155,7 @@ def _lines(config: Config, found: Standing, live: bool, now: float) -> Iterator[
 
 
 def _of_summary(
-    config: Config, run: Run, summary: TaskSummary, live: bool, now: float
+    config: Config, run: Run, summary: TaskSummary, live: bool, now: float, file: str
 ) -> Iterator[str]:
     origin = "from the run itself" if live else "from its checkpoint"
     clock = time.strftime("%H:%M:%S", time.gmtime(summary.at))
@@ -168,7 +171,7 @@ def _of_summary(
     if (left := _seconds_left(run, summary)) and not summary.ended:
         yield f"  copied at: about {clock_time(summary.at, left)} UTC, in {duration(left)}"
     if summary.kept:
-        yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad --conf FILE lists them"
+        yield f"  KEPT, NOT STORED: {many(summary.kept, 'item')}: shake bad{file} lists them"
     if not config.sync_schema_only and config.sync_mode != "full":
         yield f"  applied through: {_applied_through(config, summary)}"
     if summary.last_error and summary.last_error != summary.reason:
