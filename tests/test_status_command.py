@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.contract import Document, StoreUnavailable
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
+from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.standing import Run, Standing
 from shake.checkpoint.standing import standing as standing_of
-from shake.checkpoint.summary import TaskSummary
+from shake.checkpoint.store import open_store
+from shake.checkpoint.summary import MAX_TABLES, TaskSummary
 from shake.checkpoint.task_lock import TaskLock
 from shake.cli.status import _document, _lines
 from shake.config import load
+from shake.phase import Phase
 from shake.run.summaries import Summaries, summarize
 from shake.status.snapshot import FINISHING, Snapshot
 from tests.support.faulty import error
@@ -147,10 +151,40 @@ def test_a_task_says_what_its_state_means(
 def test_a_forgotten_table_is_said_to_be_copied_anew_and_not_to_go_on(state: str) -> None:
     config = load(None, {}, ["id=moving", "target.address=mongodb://m/"]).config
     summary = summarize(snapshot(table(), state=state), "token", 0, "ended")
-    forgotten = summary.without({one.name for one in summary.lines})
+    forgotten = summary.without("orders", 0, 0, complete=False)
     said = "\n".join(_lines(config, Standing(Run.ENDED, forgotten, None), False, summary.at))
     assert "what to do: shake run copies anew what is not begun; without target.db.exist" in said
     assert "goes on from what is saved" not in said
+
+
+@each_store
+@pytest.mark.parametrize("number", [0, MAX_TABLES + 4], ids=["with a line", "beyond the lines"])
+def test_a_forgotten_table_is_in_no_figure(
+    followed: Followed, store: dict[str, Any], number: int
+) -> None:
+    migration = task(followed, store)
+    names = [f"t{number:03d}" for number in range(MAX_TABLES + 5)]
+    ended = snapshot(*(table(one, "done", items=10, bytes=700) for one in names), state="finished")
+    segments = [SegmentRecord(0, None, 4, 300), SegmentRecord(1, None, 6, 400)]
+    with (
+        closing(open_store(load(str(migration.conf), {}, []).config)) as opened,
+        TaskLock.acquire(opened, notice=print).held() as lock,
+    ):
+        checkpoints = Checkpoints(opened)
+        checkpoints.save_summary(summarize(ended, lock.token, 0), lock.renew)
+        record = TableRecord(names[number], "a.b", 1, 2, phase=Phase.DONE)
+        checkpoints.begin_table(record)
+        checkpoints.save_segments(record, segments)
+    before = standing(migration)
+    assert (before["items"], before["tables_done"]) == (10 * len(names), len(names))
+    for _ in range(2):
+        assert shake(migration, "forget", names[number]).status == 0
+        found = standing(migration)
+        assert (found["items"], found["bytes"]) == (before["items"] - 10, before["bytes"] - 700)
+        assert (found["tables_done"], found["tables_total"]) == (len(names) - 1, len(names))
+        lines = {one["name"]: one["state"] for one in found["tables"]}
+        assert lines[names[number]] == "not begun"
+        assert shake(migration, "forget", "never").status == 0
 
 
 @each_store

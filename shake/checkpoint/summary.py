@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -76,10 +76,16 @@ class TaskSummary(Record):
             return self
         return replace(self, last_error=earlier.last_error, last_error_at=earlier.last_error_at)
 
-    def without(self, tables: Set[str]) -> TaskSummary:
-        """This summary, once the checkpoints of some complete tables were removed."""
-        if not tables:
+    def without(self, table: str, items: int, size: int, *, complete: bool) -> TaskSummary:
+        """This summary, once the checkpoint of a table was removed.
+
+        ``items``, their ``size`` and ``complete`` are of its copy. Where all tables have a line,
+        one without a line is none of the run; it and one that is forgotten already change nothing.
+        """
+        states = {one.name: one.state for one in self.lines}
+        if states.get(table, "" if len(states) < self.tables else FORGOTTEN) == FORGOTTEN:
             return self
+        others = tuple(one for one in self.lines if one.name != table)
         return replace(
             self,
             phase="copy",
@@ -87,11 +93,10 @@ class TaskSummary(Record):
             seconds_left=-1.0,
             applied_through=0.0,
             consistent=False,
-            tables_done=self.tables_done - len(tables),
-            lines=tuple(
-                TableLine(one.name, FORGOTTEN, 0.0, 0.0, "") if one.name in tables else one
-                for one in self.lines
-            ),
+            items=self.items - items,
+            bytes=self.bytes - size,
+            tables_done=self.tables_done - complete,
+            lines=(TableLine(table, FORGOTTEN, 0.0, 0.0, ""), *others),
         )
 
     def own(self) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.records import SegmentRecord
 from shake.checkpoint.store import open_store
 from shake.checkpoint.task_lock import TaskLock
 from shake.cli import command, streams
 from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
-from shake.errors import UsageError
+from shake.errors import ShakeError, UsageError
+from shake.phase import COMPLETE
 
 log = logging.getLogger("shake")
 
@@ -38,6 +40,7 @@ def _forget(config: Config, tables: list[str]) -> int:
         checkpoints.take_number(tables, lock.renew)
         for table in tables:
             place = config.checkpoint_of(table)
+            _change_summary(checkpoints, table, lock)
             if not checkpoints.forget(table):
                 streams.say(f"table {table}: it has no checkpoint ({place})")
                 continue
@@ -46,6 +49,22 @@ def _forget(config: Config, tables: list[str]) -> int:
                 f"anew; set target.db.exist = rename or drop where {config.namespace(table)} exists"
             )
     return FORGOTTEN
+
+
+def _change_summary(checkpoints: Checkpoints, table: str, lock: TaskLock) -> None:
+    """Have the last summary of the task say that a table is not begun any more.
+
+    A checkpoint that is damaged is removed all the same; its figures are not known then.
+    """
+    record, segments = None, list[SegmentRecord]()
+    with contextlib.suppress(ShakeError):
+        record, segments = checkpoints.load(table)
+    with contextlib.suppress(ShakeError):
+        if summary := checkpoints.load_summary():
+            items, size = sum(one.documents for one in segments), sum(one.bytes for one in segments)
+            complete = record is not None and record.phase in COMPLETE
+            changed = summary.without(table, items, size, complete=complete)
+            checkpoints.save_summary(changed, lock.renew)
 
 
 def _refuse_mistyped(checkpoints: Checkpoints, tables: Sequence[str]) -> None:

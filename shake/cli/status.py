@@ -12,7 +12,7 @@ from typing import Any
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.kept import all_kept
 from shake.checkpoint.standing import Run, Standing, standing
-from shake.checkpoint.store import Store, open_store
+from shake.checkpoint.store import open_store
 from shake.checkpoint.summary import FORGOTTEN, TableLine, TaskSummary
 from shake.cli import command, streams
 from shake.cli.definition import Command
@@ -58,17 +58,9 @@ def _look(config: Config) -> tuple[Standing, bool]:
         found = standing(store)
         if found.summary:
             with contextlib.suppress(ShakeError):  # the last words of the run are better than none
-                found = replace(found, summary=_as_changed(config, found.run, found.summary, store))
+                kept = len(all_kept(store))  # a repair can have changed that since
+                found = replace(found, summary=replace(found.summary, kept=kept))
         return found, False
-
-
-def _as_changed(config: Config, run: Run, summary: TaskSummary, store: Store) -> TaskSummary:
-    """The last summary of a run, with what other commands have changed since."""
-    summary = replace(summary, kept=len(all_kept(store)))
-    complete = {one.name for one in summary.lines if one.state in COMPLETE}
-    if run not in (Run.ENDED, Run.KILLED) or config.sync_mode == "incr" or config.sync_schema_only:
-        return summary
-    return summary.without(complete - Checkpoints(store).begun(complete.__contains__).keys())
 
 
 def _saved(config: Config) -> TaskSummary | None:
