@@ -62,7 +62,7 @@ def test_the_only_table_of_a_task_has_one_line(lines: pytest.LogCaptureFixture) 
     reporter.tick(task(table(lag=1.0, unread=13 * 3600.0)), 0.0)
     assert lines.messages[-1].endswith("oldest unread change 13h 00m (table orders)")
     reporter.tick(task(table(state="done")), 0.0)
-    assert lines.messages[-1].startswith("total: running, 100.0%")
+    assert lines.messages[-1].startswith("total: running")
 
 
 SMALL = table("small", "following", items=10, scanned=10, lag=3.0, changes=7, change_rate=2.0)
@@ -262,7 +262,7 @@ def test_the_summary_has_no_rate_of_a_time_in_which_changes_were_followed() -> N
     copied = table("orders", "following", items=1000, bytes=5_000_000, seconds=4.0, **followed)
     lines = summary(task(copied, seconds=90_000.0))
     rows = [line.split() for line in lines[2:4]]
-    assert [row[6:8] for row in rows] == [["250", "1.2"], ["-", "-"]]
+    assert [row[-5:-3] for row in rows] == [["250", "1.2"], ["-", "-"]]
 
 
 def test_the_summary_fits_80_columns() -> None:

@@ -50,7 +50,7 @@ class Result:
     def figures(self, table: str) -> dict[str, str]:
         """The table's row of the closing summary: state, items, retries, throttles, units."""
         lines = map(str.split, self.stdout.splitlines())
-        [row] = [cells for cells in lines if cells[:1] == [table] and len(cells) == 11]
+        [row] = [cells for cells in lines if cells[:1] == [table] and len(cells) > 10]
         names = ("state", "items", "retries", "throttles", "units")
         return dict(zip(names, [*row[1:3], *row[-3:]], strict=True))
 
