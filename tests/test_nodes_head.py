@@ -208,3 +208,14 @@ def test_a_node_that_is_silent_when_an_epoch_ends_is_waited_for_and_called_lost(
     assert "node b has not confirmed that its workers have ended" in caplog.text
     assert caplog.text.count("node b is lost") == 1
     assert "node a" not in caplog.text.replace("node a joined", "")
+
+
+def test_a_head_forgets_nodes_that_join_and_are_gone_again() -> None:
+    arrivals = Arrivals()
+    with Head(arrivals) as head:
+        for number in range(20):
+            stream = arrivals.connect(f"n{number}")
+            head._serve(0.01)
+            stream.close()
+            head._serve(0.1)
+        assert len(head._nodes) <= 2

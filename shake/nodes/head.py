@@ -222,7 +222,10 @@ class Head:
         while not self._listener.links.empty():
             link = self._listener.links.get()
             node = Node(self._unused(link.name), link, self)
-            self._nodes.append(node)
+            now = self._clock()
+            # One that is gone comes back as another one, any number of times.
+            there = [one for one in self._nodes if one.reachable or self._members.state(one, now)]
+            self._nodes = [*there, node]
             if self._loop:
                 node.stream.attach(self._loop, node)
 
