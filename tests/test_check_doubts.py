@@ -15,7 +15,7 @@ from shake.check.doubts import Doubts, Mismatch
 from shake.check.following import Following, SavedPoint, Wait
 from shake.check.gate import Gate
 from shake.checkpoint.checkpoints import Checkpoints
-from shake.checkpoint.contract import Store
+from shake.checkpoint.contract import Store, StoreUnavailable
 from shake.checkpoint.file_store import FileStore
 from shake.checkpoint.holder import Holder
 from shake.checkpoint.records import STATUS_TABLE
@@ -242,3 +242,20 @@ def test_no_page_is_read_while_too_many_keys_are_in_doubt(
     found.make_room()
     assert len(found.held()) <= 2
     assert not set(found.held()) & set(world.wrong)
+
+
+def test_a_store_that_does_not_answer_yet_does_not_say_that_no_task_runs(world: World) -> None:
+    answers = False
+
+    def opened(config: Config) -> Store:
+        if not answers:
+            raise StoreUnavailable("an election")
+        return world.store
+
+    config = Config(id="t", target_address="mongodb://localhost/")
+    seen = Following(config, follows=True, clock=lambda: world.now, opened=opened)
+    assert seen.runs
+    answers = True
+    world.wait(5.0)
+    assert seen.runs
+    assert not seen.ended

@@ -134,9 +134,10 @@ class Following:
             self._store = self._store or self._opened(self._config)
             self._runs = self._task_runs(self._store, now)
             applied = Checkpoints(self._store).load_applied()
-        except ShakeError as error:  # what was known stays true
+        except ShakeError as error:
             log.debug("%s", error)
-            self._runs = self._runs or self._store is not None
+            # A store that does not answer now says nothing of the task.
+            self._runs = self._runs or self._store is not None or error.passes
             return
         if applied:
             before = self._applied.through
