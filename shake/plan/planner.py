@@ -30,7 +30,7 @@ from shake.source.contract import Stream
 from shake.source.streams import stream_problem
 from shake.status.figures import many
 from shake.stream.journal import Journal
-from shake.stream.shard import Shard, ShardState
+from shake.stream.shard import Shard, ShardState, as_number
 from shake.targets.choice import index_names, namespace_problems, problems
 from shake.targets.contract import Location, OnExisting, Staging, Target
 from shake.targets.same_collection import collation_problem, mismatch
@@ -120,7 +120,7 @@ class Planner:
         """What is journaled and not applied must be where it was."""
         journal = Journal(self._config.journal_folder)
         missing = sum(
-            int(one.journal.sequence or 0) > int(one.sequence or 0)
+            as_number(one.journal.sequence) > as_number(one.sequence)
             and not journal.file(table.name, one.id).exists()
             for one in shards
             if one.journal and one.state is not ShardState.APPLIED

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shake.schema import RETENTION
 from shake.stream.listing import Listed, below, orphans_of
-from shake.stream.shard import Shard, ShardState, new_shard
+from shake.stream.shard import Shard, ShardState
 
 
 def first_shards(listing: Iterable[Listed], now: float) -> list[Shard]:
@@ -50,13 +50,14 @@ def _new_shards(
     ``late``: their parent is not listed, or that of one above them: it is waited for, and if it
     does not come it was gone before (see Shards.learn).
     """
+    waiting = {one.id for one in chosen.values() if one.parent in chosen or one.id in late}
     return [
-        replace(
-            new_shard(one),
+        Shard(
+            one.id,
+            one.parent,
+            one.start,
             applied_through=applied_through,
-            state=ShardState.WAITING
-            if one.parent in chosen or one.id in late
-            else ShardState.READY,
+            state=ShardState.WAITING if one.id in waiting else ShardState.READY,
         )
         for one in chosen.values()
     ]

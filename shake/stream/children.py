@@ -32,19 +32,18 @@ class ShardChildren:
     def remove(self, shard: Shard) -> None:
         self._known.pop(shard.id, None)
         self._known.get(shard.parent, set()).discard(shard.id)
-        self._ends.discard(shard.id)
-        self._childless.clear(shard.id)
         self._single.pop(shard.id, None)
+        self.resolve_end(shard.id)
 
     def end(self, shard: Shard) -> None:
         """It is read to its end: what follows it should be listed, now or soon."""
         if not self[shard.id]:
             self._ends.add(shard.id)
 
-    def listed(self, parent: str) -> None:
-        """A child of it is listed."""
-        self._ends.discard(parent)
-        self._childless.clear(parent)
+    def resolve_end(self, shard: str) -> None:
+        """A child of it is listed, or none will be."""
+        self._ends.discard(shard)
+        self._childless.clear(shard)
 
     def expect_sibling(self, parent: str, since: float) -> None:
         """If one child of a shard is listed, another one can follow. No shard has three."""
@@ -64,8 +63,7 @@ class ShardChildren:
         """A shard that is read to its end has no child if none is listed for long enough."""
         for one in list(self._ends):
             if self._childless.add(one, "", now, suspicion.LOSS):
-                self._ends.discard(one)
-                self._childless.clear(one)
+                self.resolve_end(one)
 
     @property
     def may_be_missing(self) -> bool:

@@ -15,7 +15,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zlib_ng import zlib_ng
@@ -23,6 +23,7 @@ from zlib_ng import zlib_ng
 from shake import private_files
 from shake.config.names import stored_name
 from shake.errors import RunError
+from shake.stream.shard import as_number
 
 #: CRC-32 of the rest of the entry, bytes of the answer, records in it, the time of the last one in
 #: Unix seconds, its sequence number (21 to 40 digits). The end of a shard is an entry of 0 bytes.
@@ -181,9 +182,9 @@ def entries(file: Path, after: str, durable: str) -> Iterator[Entry]:
     last = after
     for entry, _ in _walk(file, 0, after):
         last = entry.sequence or last
-        body = zlib_ng.decompress(entry.body) if entry.body else b""  # whole: its CRC said so
-        yield Entry(entry.records, entry.created, entry.sequence, body)
-    if _behind(durable, last):
+        # It is whole: its CRC said so.
+        yield replace(entry, body=zlib_ng.decompress(entry.body)) if entry.body else entry
+    if as_number(durable) > as_number(last):
         raise Damaged(f"{file} ends before record {durable}, which it held")
 
 
@@ -203,14 +204,9 @@ def _walk(file: Path, start: int, after: str) -> Iterator[tuple[Entry, int]]:
                 sequence = number.rstrip(b"\0").decode("ascii", "replace")
                 if end > len(data) or (sequence and not sequence.isdecimal()):
                     return
-                if not length or _behind(sequence, after):
+                if not length or as_number(sequence) > as_number(after):
                     blob = data[first:end]
                     if zlib_ng.crc32(blob, zlib_ng.crc32(data[start + 4 : first])) != crc:
                         return
                     yield Entry(records, created, sequence, blob), end
                 start = end
-
-
-def _behind(one: str, other: str) -> bool:
-    """Sequence numbers compare as numbers; none comes before all."""
-    return int(one or 0) > int(other or 0)

@@ -8,7 +8,6 @@ from math import inf
 from typing import NamedTuple
 
 from shake.schema import Question
-from shake.stream.listing import Listed
 from shake.stream.suspicion import ShardAnswer
 
 
@@ -114,9 +113,9 @@ class Shard:
     def reached(self) -> tuple[str, str]:
         """Where it starts, and the last number that is applied or in the journal."""
         journaled = self.journal.sequence if self.journal else ""
-        return self.start, max(self.sequence, journaled, key=lambda number: int(number or 0))
+        return self.start, max(self.sequence, journaled, key=as_number)
 
 
-def new_shard(one: Listed) -> Shard:
-    """A shard of which nothing is applied."""
-    return Shard(one.id, one.parent, one.start)
+def as_number(sequence: str) -> int:
+    """A sequence number to compare; the empty one is less than all others."""
+    return int(sequence or 0)

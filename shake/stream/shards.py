@@ -14,7 +14,7 @@ from shake.stream.absence import Absence
 from shake.stream.children import ShardChildren
 from shake.stream.listing import Listed, ancestors, listed_late, orphans_of
 from shake.stream.queue import Queue
-from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, ShardState, new_shard
+from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, ShardState
 from shake.stream.suspicion import ShardAnswer
 
 
@@ -83,7 +83,8 @@ class Shards:
         before = listed_late(self._unlisted_parents(), found)
         late = {i: one for i, one in found.items() if i not in before}
         orphans = orphans_of(late, self._shards.keys() | past | before.keys())
-        new = [self._take(new_shard(one)) for i, one in found.items() if i not in orphans]
+        known = (one for i, one in found.items() if i not in orphans)
+        new = [self._take(Shard(one.id, one.parent, one.start)) for one in known]
         for shard in new:
             self._place(shard, before.get(shard.id), now)
         self.offspring.resolve_siblings({one.parent for one in listed.values()}, now)
@@ -95,7 +96,7 @@ class Shards:
 
     def _place(self, shard: Shard, below: Shard | None, now: float) -> None:
         """A shard is new; ``below`` is the one with which following began that descends from it."""
-        self.offspring.listed(shard.parent)
+        self.offspring.resolve_end(shard.parent)
         parent = self._shards.get(shard.parent)
         if parent:
             self.offspring.expect_sibling(shard.parent, now)
@@ -293,15 +294,12 @@ class Shards:
     def end_journaling(self, shard: Shard, *, over: bool) -> None:
         """The worker has ended, at the shard's end or before."""
         assert shard.journal is not None
-        shard.journaling = False
+        shard.journaling, shard.journal.ended = False, over
         self._offer(shard)
-        if not over:
-            return
-        shard.journal.ended = True
-        self._journalable.discard(shard.id)
-        self.offspring.end(shard)
-        for child in self.children(shard):
-            self._offer(child)
+        if over:
+            self.offspring.end(shard)
+            for child in self.children(shard):
+                self._offer(child)
 
     def children(self, shard: Shard) -> list[Shard]:
         """The known children of a shard."""

@@ -10,7 +10,8 @@ from shake.errors import Stopped
 from shake.farm import worker_messages as messages
 from shake.private_files import held_too_long
 from shake.stream.journal import Appender
-from shake.worker.shard_reader import Reader, as_number
+from shake.stream.shard import as_number
+from shake.worker.shard_reader import Reader
 
 #: Seconds, and bytes, between two syncs of a journal that grows.
 _SYNC_EVERY, _SYNC_BYTES = 1.0, 1_000_000

@@ -19,7 +19,7 @@ from shake.source.client import BACKOFF
 from shake.source.connection import Buffer
 from shake.source.contract import WorkerSource
 from shake.stream.journal import Damaged
-from shake.stream.shard import NO_ITERATOR, TipIterator
+from shake.stream.shard import NO_ITERATOR, TipIterator, as_number
 from shake.stream.tip import Silence
 from shake.worker.context import WorkerContext
 
@@ -231,8 +231,3 @@ class Reader(threading.Thread):
     def _iterator(self) -> str:
         shard, position = self._lease.shard, (self._lease.start, self._sequence)
         return self._source.iterator(self._stream.arn, shard, *position, self._buffer)
-
-
-def as_number(sequence: str) -> int:
-    """A sequence number to compare; the empty one is less than all others."""
-    return int(sequence or 0)
