@@ -29,7 +29,7 @@ class ApplyingReader(Reader):
             self._position = entry.sequence
             if self._lease.start:
                 self._sequence = entry.sequence
-            if self._leaving():
+            if self._ended.is_set():
                 raise Stopped
         return False
 
@@ -48,7 +48,7 @@ class ApplyingReader(Reader):
         ``kept`` is the answer where bad items are to be kept, else empty.
         """
         while True:
-            slot = self._slots.take(self._lease.table, self._lease.lease, self._leaving)
+            slot = self._slots.take(self._lease.table, self._lease.lease, self._ended.is_set)
             out = self._arena.slot(slot)
             try:
                 statement_sizes = list(page.fill(out[: len(out) - len(kept)]))

@@ -48,7 +48,7 @@ class JournalingReader(Reader):
 
     def _wait(self) -> None:
         """Wait for the journal's lock: a worker of an earlier run can hold it for some seconds."""
-        if self._leaving():
+        if self._ended.is_set():
             raise Stopped
         self._waited += _LOCK_EVERY
         if self._waited > _LOCK_SECONDS:
@@ -73,7 +73,7 @@ class JournalingReader(Reader):
 
     def _validate(self, page: codec.ChangePage) -> None:
         """Find records of which no statement can be made, while they can be fetched again."""
-        slot = self._slots.borrow(self._leaving)
+        slot = self._slots.borrow(self._ended.is_set)
         try:
             while not page.done:
                 page.fill(self._arena.slot(slot))

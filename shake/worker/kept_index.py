@@ -71,11 +71,8 @@ class KeptIndex:
             return self._known & {self._of_json(one) for some in changes for one in _cut(some)}
         queries = {_query(one) for some in (changes.updates, changes.deletes) for one in _cut(some)}
         found = {self._by_query[query] for query in queries & self._by_query.keys()}
-        return found | self._in_inserts(changes.inserts)
-
-    def _in_inserts(self, inserts: memoryview) -> set[str]:
-        """Inserts are documents without an ``_id``, or with the key as theirs."""
-        return self.in_documents(inserts) if inserts else set()
+        # Inserts are documents without an ``_id``, or with the key as theirs.
+        return found | self.in_documents(changes.inserts)
 
     def _of_json(self, document: bytes) -> str:
         item = orjson.loads(document[4:])

@@ -50,9 +50,7 @@ class WorkerMain:
                     self._read(message)
                 case messages.EndLease(lease, at_once):
                     if lease in self._readers:
-                        self._readers[lease].at_once = at_once
-                        self._readers[lease].ended.set()
-                        self._context.slots.wake()
+                        self._readers[lease].end(at_once=at_once)
                 case messages.PollQuickly(until):
                     self._context.quick_until = until
                 case messages.Permit(table, calls):
@@ -74,8 +72,7 @@ class WorkerMain:
                     for opened in self._tables.values():
                         opened.allowance.wake()
                     for reader in self._readers.values():
-                        reader.ended.set()
-                    self._context.slots.wake()
+                        reader.end(at_once=True)
                 case Report():
                     self._send(diagnose(self._role, self._queues()))
                 case _:

@@ -57,8 +57,7 @@ class FollowedStream:
 class Reader(threading.Thread):
     """Reads a leased shard until the shard ends, the reader is stopped, or records are missing.
 
-    Subclasses decide what happens to the records. Code that sets ``ended`` must also wake the
-    readers that wait for a slot.
+    Subclasses decide what happens to the records.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html
     """
 
@@ -66,8 +65,8 @@ class Reader(threading.Thread):
         self, context: WorkerContext, lease: messages.LeaseShard, stream: FollowedStream
     ) -> None:
         super().__init__(name=f"shard-{lease.shard}", daemon=True)
-        self.ended = threading.Event()  # set from outside: read no further
-        self.at_once = False  # set before ``ended``: end even if the tip is not known yet
+        self._ended = threading.Event()
+        self._at_once = False  # see end
         self._lease = lease
         self._stream = stream
         self._context = context
@@ -76,7 +75,6 @@ class Reader(threading.Thread):
         self._file = context.journal.file(stream.name, lease.shard)
         self._arena = context.arena
         self._slots = context.slots
-        self._stopping = context.stop
         self._clock = context.clock
         self._margin = context.config.incr_margin
         self._last_reported_tip = 0.0  # the last tip that was reported, in local time
@@ -91,6 +89,12 @@ class Reader(threading.Thread):
         if self._next:
             _, asked, since = lease.iterator
             self._silence = Silence(cold=0, last=asked, since=since)
+
+    def end(self, *, at_once: bool) -> None:
+        """Have it read no further; ``at_once``: even if the tip is not known yet."""
+        self._at_once = at_once
+        self._ended.set()
+        self._slots.wake()
 
     def run(self) -> None:
         with child.guarded(self._context.channel):
@@ -155,7 +159,7 @@ class Reader(threading.Thread):
                 longest = LONGEST_IDLE if quickly else QUIET_IDLE
                 idle = FIRST_IDLE if page.records else min(2 * idle, longest)
                 self._rest(idle)
-            self._stopping.wait(self._calls.pause(time.monotonic()))
+            self._context.stop.wait(self._calls.pause(time.monotonic()))
         return False
 
     def _left_out(self, page: codec.ChangePage) -> bool:
@@ -172,9 +176,7 @@ class Reader(threading.Thread):
 
         The tip must be known first: otherwise every turn might end too early to find it.
         """
-        if self._stopping.is_set() or not self.ended.is_set():
-            return self._stopping.is_set()
-        return self.at_once or not self._silence.undecided
+        return self._ended.is_set() and (self._at_once or not self._silence.undecided)
 
     def _ask(self) -> codec.ChangePage | None:
         """Ask for records once, and take them; None, after a pause, where it must ask again."""
@@ -221,12 +223,9 @@ class Reader(threading.Thread):
         first = orjson.loads(body[:-1])["Records"][0]["dynamodb"]["SequenceNumber"]
         return as_number(first) <= as_number(self._position)
 
-    def _leaving(self) -> bool:
-        return self.ended.is_set() or self._stopping.is_set()
-
     def _rest(self, seconds: float) -> None:
         if seconds > 0:
-            self.ended.wait(seconds)
+            self._ended.wait(seconds)
 
     def _iterator(self) -> str:
         shard, position = self._lease.shard, (self._lease.start, self._sequence)
