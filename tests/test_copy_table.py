@@ -457,12 +457,6 @@ def test_the_rate_is_of_the_table_s_own_time_and_the_time_left_within_the_budget
     assert status.seconds_left == pytest.approx(left, rel=0.1)
 
 
-def test_the_state_of_the_record_follows() -> None:
-    copy = CopiedTable(0, plan_of([SegmentRecord(0)]), Budget(1, None, 0.0), 0.0)
-    assert copy.advance_record(Phase.COPYING).phase is Phase.COPYING
-    assert copy.record.phase is Phase.COPYING
-
-
 def test_what_a_copy_that_was_dropped_may_have_left_is_removed_too() -> None:
     plan = plan_of([SegmentRecord(0, run=3)], run=3)
     first, _ = segment_tail(STAMP, 0, 0)

@@ -35,8 +35,9 @@ class CopyPhases:
         self._scheduler = scheduler
         self._left = len(copies)
         # With id.mode = key, and on DynamoDB, what is written twice is the same document.
-        config = farm.config
-        self._by_position = config.capabilities.deletes_ranges and not config.id_rule.by_key
+        self._by_position = (
+            self._config.capabilities.deletes_ranges and not self._config.id_rule.by_key
+        )
 
     @property
     def over(self) -> bool:
@@ -112,7 +113,7 @@ class CopyPhases:
     def _repeat(self, copy: CopiedTable) -> None:
         """Give the order of the table's phase once more."""
         if not self._task.draining:
-            self._writers[copy.number].first_writer.order(self._order(copy, copy.phase))
+            self._order(copy)
 
     def all_stored(self, copy: CopiedTable) -> None:
         """The target has every page of a table."""
@@ -140,7 +141,8 @@ class CopyPhases:
     def _advance(self, copy: CopiedTable, phase: Phase) -> None:
         """Enter a phase once it is durable that the table has come so far."""
         self._checkpointer.save_segments([copy])
-        self._checkpointer.save_table(copy.advance_record(phase), lambda: self._enter(copy, phase))
+        copy.record = copy.record.moved(phase)
+        self._checkpointer.save_table(copy.record, lambda: self._enter(copy, phase))
 
     def _enter(self, copy: CopiedTable, phase: Phase) -> None:
         self._set_phase(copy, phase)
@@ -156,16 +158,20 @@ class CopyPhases:
                 if not self._task.draining:
                     self._task.copied(copy.number)
             case _:
-                self._writers[copy.number].first_writer.order(self._order(copy, phase))
+                self._order(copy)
 
     def _set_phase(self, copy: CopiedTable, phase: Phase) -> None:
         copy.enter(phase, self._loop.clock())
         self._left -= copy.over
         log.info("table %s: %s", copy.plan.table.name, phase.value)
 
-    def _order(self, copy: CopiedTable, phase: Phase) -> messages.Order:
+    def _order(self, copy: CopiedTable) -> None:
+        """Give the order of the table's phase."""
+        self._writers[copy.number].first_writer.order(self._order_of(copy))
+
+    def _order_of(self, copy: CopiedTable) -> messages.Order:
         table = copy.number
-        match phase:
+        match copy.phase:
             case Phase.PREPARING:
                 return messages.Prepare(table, copy.record.on_existing)
             case Phase.CLEANING:
@@ -190,7 +196,7 @@ class CopyPhases:
             case Phase.TRIMMING:  # what this run has left too
                 return messages.DeleteRanges(table, self._tails(copy, copy.record.run + 1))
             case _:
-                raise AssertionError(f"phase {phase.name} needs no order")
+                raise AssertionError(f"phase {copy.phase.name} needs no order")
 
     def _tails(self, copy: CopiedTable, before: int) -> list[tuple[bytes, bytes]]:
         return copy.tails(before=before) if self._by_position else []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from shake.checkpoint.kept import NOTHING_KEPT, Tally
-from shake.checkpoint.records import SegmentRecord, TableRecord
+from shake.checkpoint.records import SegmentRecord
 from shake.codec.objectid import segment_tail
 from shake.farm.ledger import Lease, Published
 from shake.farm.worker_messages import Page
@@ -56,25 +57,26 @@ class Segment:
     def _begin_page(self) -> None:
         self._documents = self._length = 0  # of the slots of a page that is not complete yet
 
-    def acknowledge(self, page: Page) -> bool:
-        """The target has the next slot; return whether ``acknowledged`` has moved."""
+    def acknowledge(self, page: Page) -> _Sums | None:
+        """The target has the next slot; return what its page adds, None where more is to come."""
         self._documents += page.documents
         self._length += page.length
         if not page.complete:
-            return False
+            return None
+        gain = _Sums(self._documents, self._length, page.scanned, page.capacity)
         before = self.acknowledged
         self.acknowledged = SegmentRecord(
             before.segment,
             page.last_key,
-            before.documents + self._documents,
-            before.bytes + self._length,
-            before.scanned + page.scanned,
-            before.capacity + page.capacity,
+            before.documents + gain.documents,
+            before.bytes + gain.bytes,
+            before.scanned + gain.scanned,
+            before.capacity + gain.capacity,
             page.last_key is None,
             self._run,
         )
         self._begin_page()
-        return True
+        return gain
 
 
 SegmentLease: TypeAlias = "Lease[CopiedTable, Segment, Page]"
@@ -117,7 +119,9 @@ class CopiedTable:
         self._dirty: set[int] = set()
         self._unfinished = sum(not record.done for record in plan.segments)
         self._rates = Rates(now)
-        self._total = _Total(plan.segments)
+        self._total = _Sums()
+        for record in plan.segments:
+            self._total.add(record)
         self._before = self._total.documents, self._total.bytes
         self._began: float | None = None
         self._ended: float | None = None
@@ -140,11 +144,6 @@ class CopiedTable:
     def saved_phase(self) -> Phase:
         """The last phase that is saved, or being saved: from there a later run continues."""
         return self.record.phase
-
-    def advance_record(self, phase: Phase) -> TableRecord:
-        """Take the table's record to another phase, to be saved; return it."""
-        self.record = self.record.moved(phase)
-        return self.record
 
     @property
     def copied(self) -> bool:
@@ -191,17 +190,10 @@ class CopiedTable:
     def acknowledge(self, lease: SegmentLease, published: Published[Page], clock: float) -> None:
         """The target has a slot, and all before it."""
         segment = lease.part
-        before = segment.acknowledged
-        if segment.acknowledge(published.content):
+        if gain := segment.acknowledge(published.content):
             self._dirty.add(segment.number)
-            self._total.move(before, segment.acknowledged)
-            after = segment.acknowledged
-            self._rates.add(
-                after.documents - before.documents,
-                after.bytes - before.bytes,
-                after.capacity - before.capacity,
-                clock,
-            )
+            self._total.add(gain)
+            self._rates.add(gain.documents, gain.bytes, gain.capacity, clock)
             self._unfinished -= segment.acknowledged.done
 
     # ---- checkpoints
@@ -285,20 +277,20 @@ class CopiedTable:
         return max(seconds, units / budget) if seconds is not None and budget else seconds
 
 
-class _Total:
-    """Sums over the positions of all segments."""
+@dataclass(slots=True)
+class _Sums:
+    """What is stored of a page, or of all segments, and what its Scan has read."""
 
-    def __init__(self, records: Iterable[SegmentRecord]) -> None:
-        self.documents = self.bytes = self.scanned = 0
-        self.capacity = 0.0
-        for record in records:
-            self.move(None, record)
+    documents: int = 0
+    bytes: int = 0
+    scanned: int = 0
+    capacity: float = 0.0
 
-    def move(self, before: SegmentRecord | None, after: SegmentRecord) -> None:
-        self.documents += after.documents - (before.documents if before else 0)
-        self.bytes += after.bytes - (before.bytes if before else 0)
-        self.scanned += after.scanned - (before.scanned if before else 0)
-        self.capacity += after.capacity - (before.capacity if before else 0.0)
+    def add(self, more: SegmentRecord | _Sums) -> None:
+        self.documents += more.documents
+        self.bytes += more.bytes
+        self.scanned += more.scanned
+        self.capacity += more.capacity
 
 
 def _scattered(plan: TablePlan) -> deque[int]:
