@@ -227,17 +227,17 @@ class FollowPhases:
 
     def _verify(self) -> None:
         """Have each writer make sure that its collection is still the one that was filled."""
-        for followed in self._active():
+        for followed in self._active_tables():
             self._writers[followed.number].send_aside(writer_messages.Verify(followed.number))
 
     def _keep_fences(self) -> None:
-        for followed in self._active():
+        for followed in self._active_tables():
             self._keep_fence(followed)
 
     def _save_applied(self) -> None:
         through = {
             followed.name: moment
-            for followed in self._active()
+            for followed in self._active_tables()
             if followed.listed and followed.certain
             if (moment := followed.applied_through) is not None
         }
@@ -251,7 +251,7 @@ class FollowPhases:
             writer_messages.KeepFences(followed.number, sessions)
         )
 
-    def _active(self) -> list[FollowedTable]:
+    def _active_tables(self) -> list[FollowedTable]:
         return [followed for followed in self._followed_tables.values() if followed.active]
 
     def save(self) -> None:

@@ -120,8 +120,9 @@ class StreamWatcher:
 
     def _run(self) -> None:
         try:
-            while table := self._take():
-                self._next(table)()
+            while taken := self._take():
+                table, question = taken
+                question()
                 self._done(table)
         except Stopped:
             pass
@@ -132,21 +133,17 @@ class StreamWatcher:
             text = f"streams cannot be watched: unexpected {type(error).__name__}: {error}"
             self._post(partial(self._task.fail, RunError(text)))
 
-    def _take(self) -> str:
-        """A table that has questions, for the calling thread alone; "" at the end."""
+    def _take(self) -> tuple[str, Callable[[], None]] | None:
+        """A table, for the calling thread alone, and its next question; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._closed)
             if self._closed:
-                return ""
+                return None
             table = next(iter(self._due))
             del self._due[table]
             self._busy.add(table)
-            return table
-
-    def _next(self, table: str) -> Callable[[], None]:
-        with self._changed:
             questions = self._questions[table]
-            return questions.pop(next(iter(questions)))
+            return table, questions.pop(next(iter(questions)))
 
     def _done(self, table: str) -> None:
         """A question is answered; the table's next one comes after those of other tables."""
