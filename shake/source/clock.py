@@ -129,23 +129,19 @@ class SourceClock:
             self.dated = False
             offset = wall() - received
             # No news: the wall clock of another machine can be another one.
-            self._learn(Bounds(offset - UNDATED, offset + UNDATED), received, ignore)
+            self.learn(Bounds(offset - UNDATED, offset + UNDATED), received, news=False)
 
-    def learn(self, new: Bounds, now: float) -> bool:
-        """Take in bounds; return whether they show that the clock was set back."""
-        return self._learn(new, now, self._on_news)
-
-    def _learn(self, new: Bounds, now: float, on_news: Callable[[Bounds], None]) -> bool:
+    def learn(self, new: Bounds, now: float, *, news: bool = True) -> None:
+        """Take in bounds; ``news``: report them where they are."""
         with self._lock:
             before = self._bounds(now)
             back = bool(self._epochs) and new.high < self._epochs[-1].bounds.low - STEP
             self._take(new, now)
             after = self._bounds(now)
-        if back or before is None or before.disjoint(new) or _tighter(before, after):
-            on_news(new)
+        if news and (back or before is None or before.disjoint(new) or _tighter(before, after)):
+            self._on_news(new)
         if back and before is not None:
             self.on_set_back(new, before)
-        return back
 
     def earliest(self, local: float | None = None) -> float:
         """The source's time at a local time, now if none is given, or an earlier one.

@@ -162,15 +162,14 @@ class DynamoSource(Client):
         """Some shards of a stream, which its table names: several answers that it is not there
         mean that another server, region or account is asked."""
         first = {"StreamArn": arn, "Limit": TRIED_SHARDS}
-        for further in range(_STREAM_ANSWERS - 1, -1, -1):
-            try:
-                answer = self.ask("DescribeStream", first, max_tries=max_tries)
-                return list(map(listed, answer["StreamDescription"].get("Shards", ())))
-            except SourceError as error:
-                if error.code != NOT_FOUND or not further:
-                    raise
+        ask = partial(self.ask, "DescribeStream", first, max_tries=max_tries)
+        for _ in range(_STREAM_ANSWERS - 1):
+            if answer := _unless((NOT_FOUND,), ask):
+                break
             self.wait(_STREAM_SECONDS)
-        raise AssertionError("endless")
+        else:
+            answer = ask()
+        return list(map(listed, answer["StreamDescription"].get("Shards", ())))
 
     def _read_end(self, arn: str, shard: str, max_tries: int | None) -> bytes:
         answer = self.call("GetShardIterator", latest_request(arn, shard), max_tries=max_tries)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -51,8 +50,8 @@ class CredentialSource:
     def __init__(
         self,
         open_chain: Callable[[], Any],
-        files: tuple[str, ...] = (),
-        refused: Callable[[Credentials], bool] = lambda credentials: False,
+        files: tuple[str, ...],
+        refused: Callable[[Credentials], bool],
     ) -> None:
         self._open_chain = open_chain
         self._files, self._refused = files, refused
@@ -139,13 +138,7 @@ def _from_profile(config: Config) -> bool:
 def _refused(endpoint: Endpoint, credentials: Credentials) -> bool:
     """Whether the source does not take these credentials, or not any more."""
     static = credentials._replace(refreshable=False)
-    client = Client(
-        endpoint,
-        lambda: static,
-        on_retry=lambda retry: None,
-        stop=threading.Event(),
-        random=random.Random(),
-    )
+    client = Client(endpoint, lambda: static, on_retry=lambda retry: None, stop=threading.Event())
     try:
         client.ask("ListTables", {"Limit": 1}, max_tries=1)
     except SourceError as error:
