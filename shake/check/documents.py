@@ -50,8 +50,7 @@ _OBJECT_ID = b"\x07_id\0"
 
 def cut(documents: memoryview | bytes) -> list[bytes]:
     """Documents that stand one behind the other, each beginning with its length."""
-    cuts = codec.batches(memoryview(documents), 1, ROOM)
-    return [bytes(documents[start:end]) for start, end, _ in cuts]
+    return [one.tobytes() for one in codec.singly(memoryview(documents))]
 
 
 def opened(document: bytes) -> RawBSONDocument:

@@ -76,4 +76,10 @@ __all__ = [
     "query",
     "replacement",
     "scan_page",
+    "singly",
 ]
+
+
+def singly(documents: memoryview) -> list[memoryview]:
+    """Each of the documents that ``fill`` wrote, with its length in front."""
+    return [documents[start:end] for start, end, _ in batches(documents, 1, len(documents))]

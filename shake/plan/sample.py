@@ -116,7 +116,6 @@ def transcode(page: codec.ScanPage) -> tuple[list[bytes], list[codec.Reject]]:
     rejects: list[codec.Reject] = []
     while not page.done:
         length, _ = page.fill(out, segment_prefix(0, 0), 0)
-        cuts = codec.batches(out[:length], 1, SLOT_BYTES)
-        documents += [bytes(out[start:end]) for start, end, _ in cuts]
+        documents += [one.tobytes() for one in codec.singly(out[:length])]
         rejects += page.take_rejects()
     return documents, rejects

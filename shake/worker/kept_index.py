@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import orjson
 
@@ -19,8 +19,6 @@ from shake.targets.contract import Changes
 _BUCKETS = 1 << 18
 #: Where the query of an update or a delete begins: behind length, type and name.
 _QUERY_AT = 4 + 3
-#: Larger than any batch.
-_MAX_BYTES = 1 << 30
 
 
 class KeptIndex:
@@ -55,7 +53,7 @@ class KeptIndex:
         if not self._known:
             return set()
         if self._options.convert == "json":
-            return self._known & set(map(self._of_json, _cut(documents)))
+            return self._known & set(map(self._of_json, codec.singly(documents)))
         found = self._digests.within(documents.tobytes(), self._marks)
         return {
             self._by_digest[digest]
@@ -68,24 +66,22 @@ class KeptIndex:
         if not self._known:
             return set()
         if self._options.convert == "json":
-            return self._known & {self._of_json(one) for some in changes for one in _cut(some)}
-        queries = {_query(one) for some in (changes.updates, changes.deletes) for one in _cut(some)}
+            return self._known & {
+                self._of_json(one) for some in changes for one in codec.singly(some)
+            }
+        statements = *codec.singly(changes.updates), *codec.singly(changes.deletes)
+        queries = set(map(_query, statements))
         found = {self._by_query[query] for query in queries & self._by_query.keys()}
         # Inserts are documents without an ``_id``, or with the key as theirs.
         return found | self.in_documents(changes.inserts)
 
-    def _of_json(self, document: bytes) -> str:
+    def _of_json(self, document: memoryview) -> str:
         item = orjson.loads(document[4:])
         with contextlib.suppress(KeyError):
             return entry_id({key.name: item[key.name] for key in self._options.keys})
         return ""
 
 
-def _cut(documents: memoryview) -> Iterator[bytes]:
-    for start, end, _ in codec.batches(documents, 1, _MAX_BYTES):
-        yield documents[start:end].tobytes()
-
-
-def _query(statement: bytes) -> bytes:
+def _query(statement: memoryview) -> bytes:
     length = int.from_bytes(statement[_QUERY_AT : _QUERY_AT + 4], "little")
-    return statement[_QUERY_AT : _QUERY_AT + length]
+    return statement[_QUERY_AT : _QUERY_AT + length].tobytes()

@@ -23,7 +23,6 @@ from shake.targets.mongodb.bulk import (
     Bulk,
     confirm,
     copies,
-    send_singly,
 )
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
@@ -109,8 +108,10 @@ class Applier:
         except PyMongoError as error:
             if self.refused is None or not is_of_a_document(error):
                 raise self._refused_command(error) from error
-            if count > 1:
-                return send_singly(batch, lambda one: self._apply_retrying(command, one, 1, judge))
+            if count > 1:  # each one alone: the server does not say which it refused
+                return sum(
+                    self._apply_retrying(command, one, 1, judge) for one in codec.singly(batch)
+                )
             reason = f"{self.collection.full_name}: {words(error)}"
             self.refused.append(Refusal(batch.tobytes(), reason))
             return 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import bson
@@ -54,15 +54,6 @@ _SECTION = struct.Struct("<Bi")
 
 #: Numbers of requests: the driver's own are random, and only one is under way on a connection.
 _requests = itertools.cycle(range(1, 1 << 31))
-
-
-def send_singly(batch: memoryview, send: Callable[[memoryview], int]) -> int:
-    """Send each document of a refused command alone: the server does not say which one it refused.
-
-    Return the sum of what ``send`` returns.
-    """
-    alone = codec.batches(batch, 1, MAX_BYTES)
-    return sum(send(batch[start:end]) for start, end, _ in alone)
 
 
 def confirm(collection: Collection[Any]) -> None:
@@ -235,8 +226,7 @@ def _complete(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def copies(batch: memoryview) -> list[RawBSONDocument]:
     """Copies of the documents in separate memory, because an error can outlive the slot."""
-    cuts = codec.batches(batch, 1, MAX_BYTES)
-    return [RawBSONDocument(batch[start:end].tobytes()) for start, end, _ in cuts]
+    return [RawBSONDocument(one.tobytes()) for one in codec.singly(batch)]
 
 
 class Documents(RawBSONDocument):

@@ -31,7 +31,6 @@ from shake.targets.mongodb.bulk import (
     Bulk,
     copies,
     prove,
-    send_singly,
 )
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
@@ -182,8 +181,8 @@ class MongoWriter:
         except PyMongoError as error:
             if found is None or not is_of_a_document(error):
                 raise self._refused(error) from error
-            if count > 1:
-                return send_singly(batch, lambda one: self._store_retrying(one, 1, refused))
+            if count > 1:  # each one alone: the server does not say which it refused
+                return sum(self._store_retrying(one, 1, refused) for one in codec.singly(batch))
             replaced, found = 0, [Refusal(batch.tobytes(), words(error))]
         if refused is not None:
             refused += found or ()
