@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,9 +41,7 @@ def batches(documents: memoryview, most: int) -> Iterator[list[bytes]]:
     The items are copies: an exception may hold them for longer than the slot is ours.
     """
     for start, end, _ in codec.batches(documents, most, MAX_BYTES):
-        batch = documents[start:end]
-        cuts = codec.batches(batch, 1, MAX_BYTES)
-        yield [batch[first + HEADER : last].tobytes() for first, last, _ in cuts]
+        yield [one[HEADER:].tobytes() for one in codec.singly(documents[start:end])]
 
 
 class DynamoWriter:
@@ -67,15 +66,10 @@ class DynamoWriter:
     def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """See Writer. DynamoDB does not report what was replaced: 0, whatever happened."""
         replace = self._config.full_executor_insert_on_dup_update
-        try:
+        put = self._put_batch if replace else self._put_new
+        with self._worded():
             for batch in batches(documents, self._most):
-                if replace:
-                    self._put_batch(batch, refused)
-                else:
-                    for item in batch:
-                        self._put_new(item, refused)
-        except SourceError as error:
-            raise refusal(self._namespace, error) from error
+                put(batch, refused)
         return 0
 
     def apply(self, changes: Changes, shard: str, refused: list[Refusal] | None = None) -> int:
@@ -83,25 +77,19 @@ class DynamoWriter:
 
         Requests carry no number by which the target could refuse a late one.
         """
-        try:
+        with self._worded():
             for batch in batches(changes.inserts, self._most):
-                for item in batch:
-                    self._put_new(item, refused)
+                self._put_new(batch, refused)
             for batch in batches(changes.updates, self._most):
                 self._put_batch(batch, refused)
             for batch in batches(changes.deletes, self._most):
-                deletes = [{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch]
-                self._put_all({self._name: deletes})
-        except SourceError as error:
-            raise refusal(self._namespace, error) from error
+                self._send([{"DeleteRequest": {"Key": orjson.Fragment(key)}} for key in batch])
         return 0
 
     def holds(self, key: Item) -> bool:
         request = {"TableName": self._name, "Key": key, "ConsistentRead": True}
-        try:
+        with self._worded():
             return "Item" in self._client.ask("GetItem", request)
-        except SourceError as error:
-            raise refusal(self._namespace, error) from error
 
     def delete_ranges(self, ranges: Sequence[tuple[bytes, bytes]]) -> int:
         """See Writer: an item written again takes its own place, so nothing is to be done."""
@@ -119,10 +107,8 @@ class DynamoWriter:
 
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer: they were made with the table, and fill with it. Says which are not there."""
-        try:
+        with self._worded():
             answer = self._client.ask("DescribeTable", {"TableName": self._name})
-        except SourceError as error:
-            raise refusal(self._namespace, error) from error
         if missing := missing_indexes(self._table, self._config, answer["Table"]):
             raise IndexRefused(
                 f"{self._namespace}: the target has no {', '.join(missing)}: add what is missing "
@@ -132,10 +118,17 @@ class DynamoWriter:
     def build_progress(self) -> BuildProgress | None:
         return None
 
-    def _put_batch(self, batch: list[bytes], refused: list[Refusal] | None) -> None:
-        puts = [{"PutRequest": {"Item": orjson.Fragment(item)}} for item in batch]
+    @contextlib.contextmanager
+    def _worded(self) -> Iterator[None]:
+        """Word the client's errors for a target."""
         try:
-            self._put_all({self._name: puts})
+            yield
+        except SourceError as error:
+            raise refusal(self._namespace, error) from error
+
+    def _put_batch(self, batch: list[bytes], refused: list[Refusal] | None) -> None:
+        try:
+            self._send([{"PutRequest": {"Item": orjson.Fragment(item)}} for item in batch])
         except SourceError as error:
             if error.code not in ITEM_FAULTS:
                 raise
@@ -143,15 +136,16 @@ class DynamoWriter:
             for item in batch:
                 self._put(item, refused)
 
-    def _put_all(self, requests: dict[str, list[Any]]) -> None:
+    def _send(self, requests: list[Any]) -> None:
         """Send what the target leaves unprocessed again, for as long as it does."""
         fruitless = 0
         while True:
-            answer = self._client.ask("BatchWriteItem", {"RequestItems": requests})
-            left: dict[str, list[Any]] = answer.get("UnprocessedItems") or {}
+            answer = self._client.ask("BatchWriteItem", {"RequestItems": {self._name: requests}})
+            unprocessed = (answer.get("UnprocessedItems") or {}).values()
+            left = [one for of_table in unprocessed for one in of_table]
             if not left:
                 return
-            fruitless = 1 if _size(left) < _size(requests) else fruitless + 1
+            fruitless = 1 if len(left) < len(requests) else fruitless + 1
             requests = left
             self._on_retry(f"{self._namespace}: the target is throttled, it left items unprocessed")
             self._client.pause(fruitless)
@@ -168,7 +162,11 @@ class DynamoWriter:
             document = (HEADER + len(item)).to_bytes(HEADER, "little") + item
             refused.append(Refusal(document, f"{self._namespace}: {error.message}"))
 
-    def _put_new(self, item: bytes, refused: list[Refusal] | None) -> None:
+    def _put_new(self, batch: list[bytes], refused: list[Refusal] | None) -> None:
+        for item in batch:
+            self._put_where_free(item, refused)
+
+    def _put_where_free(self, item: bytes, refused: list[Refusal] | None) -> None:
         """Put an item whose key is free, or is taken by the item itself: a repeat."""
         try:
             self._put(
@@ -193,7 +191,3 @@ class DynamoWriter:
     def _item_error(self, item: bytes, reason: str) -> ItemError:
         key = orjson.dumps(self._key(item)).decode()
         return ItemError(key, f"{self._namespace}: {reason}", self._table.name)
-
-
-def _size(requests: dict[str, list[Any]]) -> int:
-    return sum(map(len, requests.values()))
