@@ -63,6 +63,11 @@ class Config(DeclaredKeys):
         return CAPABILITIES[self.target_type]
 
     @property
+    def sharded(self) -> bool:
+        """Whether the target is a sharded cluster."""
+        return self.target_mongodb_type == "sharding"
+
+    @property
     def scan_filter(self) -> ScanFilter | None:
         """The filter of the full copy's scan. Raises UsageError where it is malformed."""
         return ScanFilter.parse(

@@ -60,7 +60,7 @@ def mongodb_roles(config: Config, plan: Plan) -> dict[str, list[Role]]:
     checkpoints = [_role("readWrite", config.checkpoint_database)]
     if config.capabilities.documents == "bson":
         roles["target.address"] = [_role("readWrite", name) for name in sorted(written)]
-        if config.target_mongodb_type == "sharding":
+        if config.sharded:
             roles["target.address"].append(_role("clusterManager", "admin"))
     if config.checkpoint_type == "mongodb":
         key = "checkpoint.address" if config.checkpoint_address else "target.address"

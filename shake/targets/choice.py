@@ -50,9 +50,7 @@ def problems(table: Table, config: Config) -> list[str]:
 def namespace_problems(namespace: str, config: Config) -> list[str]:
     """Why the target refuses a collection, or a table, of this name."""
     if config.target_type == "mongodb":
-        problem = namespaces.namespace_problem(
-            namespace, sharded=config.target_mongodb_type == "sharding"
-        )
+        problem = namespaces.namespace_problem(namespace, sharded=config.sharded)
     else:
         problem = dynamodb_schema.name_problem(namespace)
     return [problem] if problem else []

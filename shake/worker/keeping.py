@@ -45,7 +45,7 @@ class Keeper:
         self._change_options = codec.ChangeOptions.of(
             config,
             keys,
-            sharded=config.target_mongodb_type == "sharding",
+            sharded=config.sharded,
             upsert=config.increase_executor_upsert,
         )
         # Else a number that changes as a double can be stored under the key of a kept item.

@@ -106,7 +106,7 @@ class WorkerMain:
         options = codec.ChangeOptions.of(
             self._config,
             message.keys,
-            sharded=self._config.target_mongodb_type == "sharding",
+            sharded=self._config.sharded,
             upsert=self._config.increase_executor_upsert,
             insert_only=message.strict,
         )

@@ -33,11 +33,11 @@ def key_problem(table: Table, config: Config) -> str | None:
     Source: https://www.mongodb.com/docs/manual/core/document/#the-_id-field
     """
     indexed = () if config.id_rule.by_key else tuple(table.keys)
-    if config.target_mongodb_type == "sharding":
+    if config.sharded:
         indexed = indexed or (table.keys.partition,)
     for attribute in indexed:
         if problem := name_problem(attribute):
-            other_way = "." in attribute.name and config.target_mongodb_type != "sharding"
+            other_way = "." in attribute.name and not config.sharded
             way_out = "; set id.mode = key" if other_way else ""
             return f"table {table.name}: the key cannot be indexed: {problem}{way_out}"
     composite = table.keys.sort is not None

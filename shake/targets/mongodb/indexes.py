@@ -67,7 +67,7 @@ def _pair(
     yield Index(tuple((path, 1) for path in paths), False, source, problem)
     problem = next(filter(None, map(fields.name_problem, keys[:partitions])), None)
     first, *others = paths[:partitions]
-    if config.target_mongodb_type == "sharding":
+    if config.sharded:
         yield Index(((first, "hashed"), *((path, 1) for path in others)), False, source, problem)
     elif len(paths) > partitions:
         yield Index(tuple((path, 1) for path in (first, *others)), False, source, problem)

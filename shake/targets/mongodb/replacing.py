@@ -95,7 +95,7 @@ class Replacing:
     def _replace(self, name: str, *, drop: bool) -> None:
         """Give the name to a placeholder. ``drop``: what has the name is dropped in that step."""
         spare = spare_name(self.namespace, name)
-        if self.server.sharded:
+        if self.server.config.sharded:
             self.server.create(spare, self.table)
         note = {"_id": _NOTE, "note": _TEXT, "since": self._now()}
 

@@ -81,8 +81,10 @@ class Rights:
 
 
 def refusals(rights: Rights, namespace: str, staging: str, *, sharded: bool) -> list[str]:
-    """What the user lacks to fill collection ``namespace``; ``staging`` is "" where none is "
-    "copied."""
+    """What the user lacks to fill collection ``namespace``.
+
+    ``staging`` is "" where nothing is copied.
+    """
     database = namespace.partition(".")[0]
     wanted = (*COLLECTION, *COPIED) if staging else COLLECTION
     found = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -64,9 +65,7 @@ class MongoServer:
             reason = Redactor(config.secrets()).redact(str(error))
             raise RefusedError(f"target.address cannot be used: {reason}") from None
         self.config = config
-        self.sharded = config.target_mongodb_type == "sharding"
         self.patience = Patience(stop, on_retry, deadline)
-        self.hello: dict[str, Any] = {}
 
     def seen(self, namespace: str, table: Table) -> Found | None:
         """What a primary shows now, which a fail-over might undo. A view counts too."""
@@ -149,7 +148,7 @@ class MongoServer:
         """
         self.call(
             namespace,
-            lambda: self._shard(namespace, table) if self.sharded else self._new(namespace),
+            lambda: self._shard(namespace, table) if self.config.sharded else self._new(namespace),
         )
 
     def collection(self, namespace: str) -> Collection[RawBSONDocument]:
@@ -185,21 +184,23 @@ class MongoServer:
         Not so on sharded clusters, and in SecantusDB, which says in buildInfo that it is that.
         """
         ask = self.database("admin")
-        return not self.sharded and "secantusVersion" not in self.call(
+        return not self.config.sharded and "secantusVersion" not in self.call(
             "target", lambda: ask.command("buildInfo")
         )
 
     @property
     def renames(self) -> bool:
         """Whether a collection can be renamed: where it is sharded, since MongoDB 5.0."""
-        return not self.sharded or self.wire_version >= SHARDED_RENAME_WIRE_VERSION
+        return not self.config.sharded or self.wire_version >= SHARDED_RENAME_WIRE_VERSION
+
+    @cached_property
+    def hello(self) -> dict[str, Any]:
+        """The server's answer to the command of that name."""
+        return self.call("target", lambda: self.database("admin").command("hello"))
 
     @property
     def wire_version(self) -> int:
-        if not self.hello:
-            self.hello = self.call("target", lambda: self.database("admin").command("hello"))
-        version: int = self.hello["maxWireVersion"]
-        return version
+        return int(self.hello["maxWireVersion"])
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -214,31 +215,32 @@ class MongoServer:
         self, database: Database[dict[str, Any]], command: dict[str, Any], *codes: int
     ) -> bool:
         """Run a command; False where its collection is not there, or another one; or for codes."""
-        try:
+        with _ignoring(NAMESPACE_NOT_FOUND, UUID_MISMATCH, *codes):
             database.command(command)
-        except OperationFailure as error:
-            if error.code not in (NAMESPACE_NOT_FOUND, UUID_MISMATCH, *codes):
-                raise
-            return False
-        return True
+            return True
+        return False
 
     def _new(self, namespace: str) -> None:
         database, _, collection = namespace.partition(".")
-        try:
+        with _ignoring(NAMESPACE_EXISTS):
             self.database(database).create_collection(collection, check_exists=False)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
 
     def _shard(self, namespace: str, table: Table) -> None:
         admin = self.database("admin")
-        try:
+        with _ignoring(ALREADY_INITIALIZED):  # what older servers say the second time
             admin.command("enableSharding", namespace.partition(".")[0])
-        except OperationFailure as error:
-            if error.code != ALREADY_INITIALIZED:  # what older servers say the second time
-                raise
         key = {self.config.id_rule.path(table.keys.partition): "hashed"}
         admin.command("shardCollection", namespace, key=key)
+
+
+@contextlib.contextmanager
+def _ignoring(*codes: int) -> Iterator[None]:
+    """Ignore an error of the server that has one of these codes."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code not in codes:
+            raise
 
 
 def _uuid_of(listed: Mapping[str, Any]) -> str:

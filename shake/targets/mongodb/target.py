@@ -57,10 +57,10 @@ class MongoTarget(MongoServer):
             )
         try:
             self.hello = self._elected(lambda: self.database("admin").command("hello"))
-            if self.client.is_mongos != self.sharded:
+            if self.client.is_mongos != self.config.sharded:
                 raise RefusedError(
                     f"{where} is not a sharded cluster: set target.mongodb.type = replica"
-                    if self.sharded
+                    if self.config.sharded
                     else f"{where} is a sharded cluster: set target.mongodb.type = sharding"
                 )
             follows = self.config.sync_mode != "full"
@@ -92,7 +92,9 @@ class MongoTarget(MongoServer):
         found: dict[str, None] = {}  # each line once, in order
         for namespace in namespaces:
             staging = staging_name(namespace, 0, 0) if self.renames and copies else ""
-            found |= dict.fromkeys(refusals(self._rights, namespace, staging, sharded=self.sharded))
+            found |= dict.fromkeys(
+                refusals(self._rights, namespace, staging, sharded=self.config.sharded)
+            )
         return list(found)
 
     @property

@@ -68,7 +68,6 @@ class MongoWriter:
         self._patience = patience
         self._uuid = fence.collection_uuid
         self._numbers = numbers_from(fence.run, fence.process)
-        self._sharded = config.target_mongodb_type == "sharding"
 
     def write(self, documents: memoryview, refused: list[Refusal] | None = None) -> int:
         """See Writer. Raises RunError where the target refuses a command as a whole."""
@@ -233,7 +232,7 @@ class MongoWriter:
         """
         if self._rule.by_key and not self._config.full_executor_insert_on_dup_update:
             self._refuse_foreign(duplicates)
-        if self._sharded and not self._rule.by_key:
+        if self._config.sharded and not self._rule.by_key:
             # A dying process may have stored another item under this _id; it comes again.
             foreign = [{"q": self._query(one, foreign=True), "limit": 0} for one in duplicates]
             self._run("delete", foreign)
@@ -269,7 +268,7 @@ class MongoWriter:
         Source: https://www.mongodb.com/docs/manual/reference/method/db.collection.replaceOne/
         """
         query = {"_id": document["_id"]}
-        if self._sharded:
+        if self._config.sharded:
             partition = self._table.keys.partition
             found = self._rule.value(document, partition)
             query[self._rule.path(partition)] = {"$ne": found} if foreign else found
