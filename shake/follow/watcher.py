@@ -74,9 +74,8 @@ class StreamWatcher:
         self._views = views
         self._changed = threading.Condition()
         self._closed = False
-        self._questions: dict[
-            str, dict[object, Callable[[], None]]
-        ] = {}  # by table, in their order
+        #: By table, and by name, in their order.
+        self._questions: dict[str, dict[object, Callable[[], None]]] = {}
         self._due: dict[str, None] = {}  # tables that have questions, and no thread, in their order
         self._busy: set[str] = set()  # tables that have a thread
 

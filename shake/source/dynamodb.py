@@ -188,8 +188,10 @@ class DynamoSource(Client):
     def enable_stream(self, table: str) -> Stream:
         def look() -> Stream | None:
             stream = _stream_of(self._described(table))
-            ready = stream.enabled and stream.arn and self._status(stream.arn) == "ENABLED"
-            return stream if ready else None
+            if not (stream.enabled and stream.arn):
+                return None
+            answer = self.ask("DescribeStream", {"StreamArn": stream.arn, "Limit": 1})
+            return stream if answer["StreamDescription"]["StreamStatus"] == "ENABLED" else None
 
         self._repeat(partial(self._enable, table), f"table {table} is in use")
         stream = self._repeat(look, f"the new stream of table {table} is not ready")
@@ -209,9 +211,8 @@ class DynamoSource(Client):
         try:
             self.ask("UpdateTable", {"TableName": table, "StreamSpecification": wanted})
         except SourceError as error:
-            if _stream_of(
-                self._described(table)
-            ).enabled:  # else a stale answer said that it was not
+            # An earlier answer that it is not enabled can be stale.
+            if _stream_of(self._described(table)).enabled:
                 return True
             if error.code == "ResourceInUseException":
                 return None
@@ -221,22 +222,15 @@ class DynamoSource(Client):
     def _described(self, table: str) -> dict[str, Any]:
         """The description of a table that was there: one answer that it is not proves nothing."""
 
-        def look() -> dict[str, Any] | SourceError:
-            try:
-                answer: dict[str, Any] = self.ask("DescribeTable", {"TableName": table})["Table"]
-                return answer
-            except SourceError as error:
-                if error.code != NOT_FOUND:
-                    raise
-                return error
+        def ask() -> dict[str, Any]:
+            answer: dict[str, Any] = self.ask("DescribeTable", {"TableName": table})["Table"]
+            return answer
 
-        def problem(found: dict[str, Any] | SourceError) -> str:
-            return str(found) if isinstance(found, SourceError) else ""
+        def problem(found: dict[str, Any] | None) -> str:
+            return "" if found else f"there is no table {table}"
 
-        found = agreed(self, look, problem, suspicion.START)
-        if isinstance(found, SourceError):
-            raise found
-        return found
+        look = partial(_unless, (NOT_FOUND,), ask)
+        return agreed(self, look, problem, suspicion.START) or ask()
 
     def _repeat(
         self, ask: Callable[[], T | None], reason: str, operation: str = "UpdateTable"
@@ -287,11 +281,6 @@ class DynamoSource(Client):
         return (
             bool(stream_loss(self.look_at_stream(table), arn)) or self.look_at_shards(arn) is None
         )
-
-    def _status(self, arn: str) -> str:
-        answer = self.ask("DescribeStream", {"StreamArn": arn, "Limit": 1})
-        status: str = answer["StreamDescription"]["StreamStatus"]
-        return status
 
     def _list(self, request: dict[str, Any]) -> list[Listed]:
         found: list[Listed] = []
