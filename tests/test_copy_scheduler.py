@@ -16,7 +16,7 @@ from shake.phase import Phase
 from shake.process.loop import Loop
 from shake.process.site import HERE
 from shake.process.supervised import MAX_CRASHES
-from shake.source.client import Credentials, Endpoint
+from shake.source.endpoint import Credentials, Endpoint
 from tests.support.task import Notes
 from tests.test_copy_table import page, plan_of
 from tests.test_farm_process import config_of

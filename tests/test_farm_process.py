@@ -33,7 +33,7 @@ from shake.process.site import HERE
 from shake.process.supervised import RESTART_BACKOFF
 from shake.process.ulimits import allow_many
 from shake.schema import Attribute, Keys, Table
-from shake.source.client import Credentials, Endpoint
+from shake.source.endpoint import Credentials, Endpoint
 from shake.targets.contract import Location
 from tests.support.children import ROLE, Deed
 from tests.support.documents import items

@@ -21,7 +21,7 @@ from shake.process import arena
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Diagnosis, Failed, Report
 from shake.schema import Attribute, Keys
-from shake.source.client import Credentials, Endpoint
+from shake.source.endpoint import Credentials, Endpoint
 from shake.stream import tip as tips_module
 from shake.stream.tip import COLD, TIP_AFTER, Silence
 from shake.worker import process as worker

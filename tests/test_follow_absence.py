@@ -26,8 +26,8 @@ from shake.phase import Phase
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.run.resync import Resync
 from shake.schema import Question
-from shake.source.client import Credentials, Endpoint
 from shake.source.dynamodb import DynamoSource
+from shake.source.endpoint import Credentials, Endpoint
 from shake.stream import suspicion
 from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped

@@ -23,9 +23,9 @@ from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.process.site import HERE
 from shake.schema import Attribute, Keys, Table
-from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
 from shake.source.dynamodb import DynamoSource
+from shake.source.endpoint import Credentials, Endpoint
 from shake.stream.shard import Shard, ShardState
 from tests.support.task import Notes
 from tests.test_farm_process import config_of

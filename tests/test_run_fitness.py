@@ -13,8 +13,8 @@ from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed
 from shake.process.site import Ahead, ThisMachine
 from shake.run.fitness import Fitness, Kind
-from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
+from shake.source.endpoint import Credentials, Endpoint
 from tests.support.task import Notes
 from tests.test_farm_process import config_of
 

@@ -16,13 +16,8 @@ import pytest
 
 from shake.errors import SourceError, Stopped
 from shake.source.answer import Transient, judge
-from shake.source.client import (
-    Client,
-    Credentials,
-    Endpoint,
-    Retry,
-    Unreachable,
-)
+from shake.source.client import Client, Retry, Unreachable
+from shake.source.endpoint import Credentials, Endpoint
 from tests.support import faulty
 from tests.support.faulty import Faulty, Reply
 from tests.support.wait import until

@@ -15,8 +15,9 @@ from shake.backoff import Backoff
 from shake.config import ScanFilter
 from shake.errors import RefusedError, RunError, SourceError
 from shake.schema import Attribute, Keys, SecondaryIndex
-from shake.source.client import Credentials, Endpoint, Retry
+from shake.source.client import Retry
 from shake.source.dynamodb import DynamoSource
+from shake.source.endpoint import Credentials, Endpoint
 from shake.source.scan import ScanPlan
 from shake.source.streams import listed
 from tests.support import faulty

@@ -16,8 +16,8 @@ from shake.process import arena
 from shake.process.loop import Loop
 from shake.process.site import HERE, Site
 from shake.process.supervised import SupervisedChild
-from shake.source.client import Credentials, Endpoint
 from shake.source.clock import Bounds
+from shake.source.endpoint import Credentials, Endpoint
 from shake.status.snapshot import ProcessStatus
 
 log = logging.getLogger("shake.farm")

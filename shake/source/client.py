@@ -23,8 +23,6 @@ from shake.source.clock import SourceClock
 from shake.source.connection import Buffer, Connection, ConnectionBroken
 from shake.source.endpoint import Credentials, Endpoint, shown
 
-__all__ = ["Buffer", "Call", "Client", "Credentials", "Endpoint", "Retry", "Unreachable"]
-
 T = TypeVar("T")
 
 #: Pauses between the tries of a request.

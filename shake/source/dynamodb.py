@@ -13,7 +13,8 @@ from shake.errors import RunError, SourceError
 from shake.schema import Question, Table
 from shake.source.agreement import agreed
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
-from shake.source.client import Buffer, Call, Client, Retry, Unreachable, parsed
+from shake.source.client import Call, Client, Retry, Unreachable, parsed
+from shake.source.connection import Buffer
 from shake.source.contract import Stream
 from shake.source.endpoint import in_aws
 from shake.source.scan import ScanPlan

@@ -19,8 +19,8 @@ from shake.config import Config
 from shake.errors import RefusedError, RunError, SourceError, Stopped
 from shake.schema import Table
 from shake.source.answer import NOT_FOUND
-from shake.source.client import Client, Endpoint, Retry, Unreachable
-from shake.source.endpoint import Credentials
+from shake.source.client import Client, Retry, Unreachable
+from shake.source.endpoint import Credentials, Endpoint
 from shake.targets.contract import NO_FENCE, CopyRun, Fence, Found
 from shake.targets.deadline import Deadline
 from shake.targets.dynamodb.schema import create_request, table_name
