@@ -75,8 +75,6 @@ class Reader(threading.Thread):
         self._file = context.journal.file(stream.name, lease.shard)
         self._arena = context.arena
         self._slots = context.slots
-        self._clock = context.clock
-        self._margin = context.config.incr_margin
         self._last_reported_tip = 0.0  # the last tip that was reported, in local time
         self._calls = Bucket(context.config.qps_incr, time.monotonic(), BURST)
         self._limit = context.config.qps_incr_batch_num
@@ -153,7 +151,7 @@ class Reader(threading.Thread):
             tip = self._silence.tip(page.records, asked)
             if tip is not None and tip - self._last_reported_tip >= _TIP_EVERY:
                 self._last_reported_tip = tip
-                self._tip(self._clock.earliest(tip) - self._margin)
+                self._tip(self._context.clock.earliest(tip) - self._context.config.incr_margin)
             if page.records < self._limit * _BUSY and not self._silence.undecided:
                 quickly = not self._silence.quiet or asked < self._context.quick_until
                 longest = LONGEST_IDLE if quickly else QUIET_IDLE
@@ -167,8 +165,8 @@ class Reader(threading.Thread):
 
         Their times do not show it where the source's clock was set back since then.
         """
-        since, seen = self._stream.since, self._context.clock_set_back
-        return page.created < since <= self._clock.earliest() and not seen
+        since, clock = self._stream.since, self._context.clock
+        return page.created < since <= clock.earliest() and not self._context.clock_set_back
 
     @property
     def _reads_no_further(self) -> bool:
@@ -228,5 +226,5 @@ class Reader(threading.Thread):
             self._ended.wait(seconds)
 
     def _iterator(self) -> str:
-        shard, position = self._lease.shard, (self._lease.start, self._sequence)
-        return self._source.iterator(self._stream.arn, shard, *position, self._buffer)
+        lease, arn = self._lease, self._stream.arn
+        return self._source.iterator(arn, lease.shard, lease.start, self._sequence, self._buffer)
