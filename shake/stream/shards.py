@@ -104,9 +104,8 @@ class Shards:
             shard.applied_through, shard.horizon = below.applied_through, below.horizon
         else:
             shard.applied_through = self._inherited(shard)
-        if (parent is None and not (below and shard.parent)) or (
-            parent and parent.state is ShardState.APPLIED
-        ):
+        begins = parent.state is ShardState.APPLIED if parent else not (below and shard.parent)
+        if begins:
             self._enter(shard, ShardState.READY)
         self._offer(shard)
 

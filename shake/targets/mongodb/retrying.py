@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import re
 import threading
@@ -119,12 +118,10 @@ def code_of(error: Mapping[str, Any]) -> int:
 def words(error: PyMongoError) -> str:
     """The error in one line, in the server's own words, without the driver's topology dump."""
     details = error.details if isinstance(error, (OperationFailure, AutoReconnect)) else None
-    text = details.get("errmsg") if isinstance(details, Mapping) else None
-    if isinstance(error, BulkWriteError):
-        entries = (error.details or {}).get("writeConcernErrors") or (error.details or {}).get(
-            "writeErrors"
-        )
-        text = entries[-1].get("errmsg") if entries else None
+    text = None
+    if isinstance(details, Mapping):
+        entries = details.get("writeConcernErrors") or details.get("writeErrors") or [details]
+        text = entries[-1].get("errmsg")
     plain = str(text or error).partition(", full error:")[0]
     plain = _COMMAND.sub(r" to run \1", plain)
     return " ".join(plain.partition(", Timeout:")[0].partition(" (configured timeouts:")[0].split())
@@ -138,16 +135,16 @@ def after_election(
     ``on_retry`` gets the reason of each failed try. Other errors pass through at once: a server
     that is not there is not waited for.
     """
-    end = time.monotonic() + ELECTION_SECONDS
-    for tries in itertools.count(1):
+    end, tries = time.monotonic() + ELECTION_SECONDS, 0
+    while True:
         try:
             return call()
         except PyMongoError as error:
             if time.monotonic() >= end or not _electing(client, error):
                 raise
             on_retry(words(error))
+        tries += 1
         time.sleep(BACKOFF.pause(tries))
-    raise AssertionError("endless")
 
 
 def _electing(client: MongoClient[Any], error: PyMongoError) -> bool:
@@ -182,8 +179,8 @@ class Patience:
 
     def call(self, namespace: str, call: Callable[[], T]) -> T:
         """The result of ``call``; its errors that no waiting cures pass through."""
-        contests = 0
-        for tries in itertools.count(1):
+        contests = tries = 0
+        while True:
             self._deadline.wait()
             try:
                 return call()
@@ -192,6 +189,6 @@ class Patience:
                 if not transient(error) or contests > MAX_CONTESTS:
                     raise
                 self.on_retry(f"{namespace}: {words(error)}")
+            tries += 1
             if self._stop.wait(BACKOFF.pause(tries, self._jitter)):
-                break
-        raise Stopped(f"{namespace}: stopped while the target did not answer")
+                raise Stopped(f"{namespace}: stopped while the target did not answer")
