@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shake.config import Config
@@ -50,12 +50,8 @@ def key_problem(table: Table, config: Config) -> str | None:
 def key_text(document: Mapping[str, Any], table: Table, config: Config) -> str:
     """The document's primary key as DynamoDB JSON, for people."""
     rule = config.id_rule
-    key = {
-        attribute.name: {attribute.type: _plain(rule.value(document, attribute))}
-        for attribute in table.keys
-        if rule.name(attribute.name) in document
-    }
-    return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
+    there = (key for key in table.keys if rule.name(key.name) in document)
+    return _text((key, rule.value(document, key)) for key in there)
 
 
 def query_text(query: Mapping[str, Any], table: Table, config: Config) -> str:
@@ -65,10 +61,12 @@ def query_text(query: Mapping[str, Any], table: Table, config: Config) -> str:
         values = rule.values(table.keys, query["_id"])
     else:
         values = [query[rule.path(key)] for key in table.keys]
-    found = zip(table.keys, values, strict=True)
-    typed = {key.name: {key.type: _plain(value)} for key, value in found}
+    return _text(zip(table.keys, values, strict=True))
+
+
+def _text(values: Iterable[tuple[Attribute, Any]]) -> str:
+    typed = {
+        key.name: {key.type: base64.b64encode(one).decode() if isinstance(one, bytes) else str(one)}
+        for key, one in values
+    }
     return json.dumps(typed, ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
