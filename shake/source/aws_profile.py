@@ -46,18 +46,12 @@ def stamps(files: tuple[str, ...]) -> list[tuple[int, int, int]]:
     return found
 
 
-def ask_for_code(session: boto3.Session) -> None:
-    """Ask for MFA codes at the terminal, and raise NoTerminal where there is none."""
+def adapt_providers(session: boto3.Session) -> None:
+    """Ask for MFA codes at the terminal, and let no program of ``credential_process`` hang."""
     resolver = session._session.get_component("credential_provider")
     for provider in resolver.providers:
         if hasattr(provider, "_prompter"):
             provider._prompter = _code
-
-
-def limit_programs(session: boto3.Session) -> None:
-    """Have a program of ``credential_process`` end within a time, where it has not."""
-    resolver = session._session.get_component("credential_provider")
-    for provider in resolver.providers:
         if isinstance(provider, ProcessProvider):
             provider._popen = _Program
         if builder := getattr(provider, "_profile_provider_builder", None):  # of assumed roles

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import reduce
+from math import inf
 from typing import NamedTuple
 
 from shake.clock import boot_clock
@@ -148,17 +149,17 @@ class SourceClock:
 
         0.0 where nothing is known.
         """
-        local = boot_clock() if local is None else local
-        with self._lock:
-            bounds = self._bounds(local)
-        return local + bounds.low if bounds else 0.0
+        return self._times(local).low
 
     def latest(self, local: float | None = None) -> float:
         """The same, or a later time; infinite where nothing is known."""
+        return self._times(local).high
+
+    def _times(self, local: float | None) -> Bounds:
         local = boot_clock() if local is None else local
         with self._lock:
             bounds = self._bounds(local)
-        return local + bounds.high if bounds else float("inf")
+        return Bounds(local + bounds.low, local + bounds.high) if bounds else Bounds(0.0, inf)
 
     def _take(self, new: Bounds, now: float) -> None:
         if not self._epochs:

@@ -22,7 +22,7 @@ from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError
 from shake.source.advice import advice_on_session
 from shake.source.answer import INVALID_KEYS
-from shake.source.aws_profile import ask_for_code, limit_programs, profile_files, reason, stamps
+from shake.source.aws_profile import adapt_providers, profile_files, reason, stamps
 from shake.source.client import Client, Unreachable
 from shake.source.endpoint import Credentials, Endpoint, in_aws
 
@@ -123,8 +123,7 @@ def _session(config: Config) -> boto3.Session:
         profile_name=config.source_profile,
         region_name=config.source_region,
     )
-    ask_for_code(session)
-    limit_programs(session)
+    adapt_providers(session)
     return session
 
 
