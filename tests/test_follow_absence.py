@@ -65,7 +65,44 @@ def replaced(call: Call, answer: Callable[[], Reply]) -> Reply:
     return Reply(reply.body.replace(label, b"2001-01-01T00:00:00.000"))
 
 
+def last(call: Call, answer: Callable[[], Reply]) -> Reply:
+    """As if the shard were over."""
+    body = orjson.loads(answer().body)
+    body.pop("NextShardIterator", None)
+    return Reply(orjson.dumps(body))
+
+
 # ---- one answer
+
+
+@pytest.mark.parametrize("changes", [0, 3])
+@pytest.mark.parametrize("starts", [True, False], ids=["at a start", "live"])
+def test_an_answer_that_a_shard_is_over_is_asked_for_again(
+    followed: Followed, starts: bool, changes: int
+) -> None:
+    """The first one comes with as many changes."""
+    migration = caught_up(followed)
+    process = None if starts else migration.start()
+    if process:
+        followed.put("b")
+        followed.arrived("b")
+    ended = threading.Event()
+
+    def end(call: Call, answer: Callable[[], Reply]) -> Reply:
+        for number in range(changes):
+            followed.put(f"c{number}")
+        ended.set()
+        return last(call, answer)
+
+    followed.simulator.faults.next("GetRecords", end)
+    process = process or migration.start()
+    until(ended.is_set)
+    followed.put("d")
+    followed.equal()
+    stopped(migration, process)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
 
 
 @pytest.mark.parametrize("policy", ["fail", "resync"])

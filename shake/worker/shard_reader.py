@@ -37,6 +37,10 @@ _BUSY = 0.5
 #: Seconds, of the source's time, by which a tip must have moved before it is reported again.
 _TIP_EVERY = 0.2
 
+#: Seconds after which an answer that ends the shard is asked for again: one can be false, and then
+#: changes would be lost for good.
+_END_AGAIN = 0.2
+
 #: Tries before a shard counts as gone. AWS might not know a newly listed shard everywhere yet.
 _GONE_AFTER = 5
 
@@ -138,7 +142,7 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        idle = FIRST_IDLE
+        idle, seems_over = FIRST_IDLE, False
         while not self._reads_no_further:
             asked = boot_clock()
             if (page := self._ask()) is None:
@@ -146,8 +150,12 @@ class Reader(threading.Thread):
             self._corrupt = self._gone = 0
             self._sequence = page.sequence or self._sequence
             if page.next_iterator is None:
-                return True
-            self._next = page.next_iterator
+                if seems_over:
+                    return True
+                seems_over = True
+                self._drop_iterator(_END_AGAIN)
+                continue
+            self._next, seems_over = page.next_iterator, False
             tip = self._silence.tip(page.records, asked)
             if tip is not None and tip - self._last_reported_tip >= _TIP_EVERY:
                 self._last_reported_tip = tip
