@@ -118,9 +118,9 @@ class Undone:
         return answers
 
 
-@pytest.fixture
-def undone(three: ReplicaSet, name: str) -> Iterator[Undone]:
-    address = f"target.address={three.uri}&wtimeoutMS=300"
+@pytest.fixture(params=["majority", 2])
+def undone(request: pytest.FixtureRequest, three: ReplicaSet, name: str) -> Iterator[Undone]:
+    address = f"target.address={three.uri}&wtimeoutMS=300&w={request.param}"
     settings = [f"id={name}", address, "increase.executor.insert_on_dup_update=false"]
     retries: list[str] = []
     target = MongoTarget(load(None, {}, settings).config, threading.Event(), retries.append)
@@ -198,6 +198,22 @@ def test_what_a_fail_over_undoes_is_done_again(undone: Undone) -> None:
         assert undone.names(place) == [place, *[f"{place}.backup"] * (fate == "rename")]
     for place in inserts, updates:
         assert [one["v"] for one in undone.collection(place).find()] == [1]
+
+
+def test_a_look_with_w_1_waits_for_no_majority(tmp_path: Path, name: str) -> None:
+    """Such a task goes on with an arbiter and no secondary."""
+    with ReplicaSet(tmp_path, (DATA, DATA, ARBITER)) as replica_set:
+        address = f"target.address={replica_set.uri}&wtimeoutMS=300&w=1"
+        config = load(None, {}, [f"id={name}", address]).config
+        target = MongoTarget(config, threading.Event(), lambda line: None)
+        with contextlib.closing(target):
+            staging = target.staging(f"{name}.things", TABLE, CopyRun(7, 0, 7), lambda line: None)
+            assert staging
+            held = staging.begin()
+            [secondary] = replica_set.secondaries()
+            secondary.kill()
+            assert staging.look("00" * 16) is None
+            assert staging.look(held.collection_uuid) == held
 
 
 @contextlib.contextmanager

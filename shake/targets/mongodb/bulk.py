@@ -69,17 +69,16 @@ def prove(collection: Collection[Any]) -> None:
 
     No fail-over can undo what is visible now. A former primary, which has not heard of its
     successor, fails in a way that passes. Nothing is changed, and where the server refuses such a
-    read, nothing is proved: then only asking again helps. A weaker write concern proves nothing.
+    read, nothing is proved: then only asking again helps. So it is too where no majority answers
+    in time, and the write concern ``w=1`` needs none.
     Source: https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/
     """
     concern = collection.write_concern.document
-    if concern.get("w") != "majority":
-        return
     read = collection.with_options(read_concern=ReadConcern("linearizable"))
     try:
         read.find_one({"_id": ObjectId()}, max_time_ms=concern.get("wtimeout"))
     except OperationFailure as error:
-        if transient(error):
+        if transient(error) and not (error.timeout and concern.get("w") == 1):
             raise
 
 
