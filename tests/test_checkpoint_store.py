@@ -124,6 +124,15 @@ def test_very_many_documents_are_written_at_once(store: Store) -> None:
     assert documents(store, "t") == many
 
 
+def test_a_write_that_ends_midway_has_saved_the_first_documents_only(mongo: Any, name: str) -> None:
+    with closing(MongoStore(mongo.uri, f"{name}-checkpoint")) as store:
+        mongo.client[f"{name}-checkpoint"].create_collection("t", validator={"bad": {"$ne": True}})
+        with pytest.raises((RunError, StoreUnavailable)):
+            store.write("t", [{"_id": "1"}, {"_id": "2", "bad": True}, {"_id": "3"}])
+        assert documents(store, "t").keys() == {"1"}
+    mongo.client.drop_database(f"{name}-checkpoint")
+
+
 def test_what_an_earlier_run_wrote_and_arrives_late_changes_nothing(store: Store) -> None:
     store.write("orders", [{"_id": "a", "Write": 2, "at": 20}, {"_id": "c", "at": 1}])
     with pytest.raises(Superseded):

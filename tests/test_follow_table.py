@@ -87,6 +87,17 @@ def test_the_journal_of_a_shard_that_is_over_takes_no_room_now_nor_after_a_resta
 OLD = [Listed("s1", "", "1", closed=True), Listed("s2", "s1", "8", closed=False)]
 
 
+def test_a_shard_is_saved_behind_its_parent_in_whatever_order_they_are_listed() -> None:
+    """A save that ends midway leaves no shard without its parent, whose loss is a gap then."""
+    one = followed(all_shards([Listed("a", "", "100", True)], NOW))
+    family = [("d", "c"), ("c", "b"), ("b", "a"), ("a", "")]
+    listing = [Listed(shard, parent, "100", shard != "d") for shard, parent in family]
+    one.unsaved.add(*one.shards.learn(listing, whole=True, now=NOW))
+    taken = one.take_unsaved()
+    assert taken is not None
+    assert [document["ShardId"] for document in taken] == ["b", "c", "d"]
+
+
 def test_what_the_stream_holds_at_the_beginning_is_behind_until_it_is_applied() -> None:
     one = followed(all_shards(OLD, NOW))
     one.listed = True

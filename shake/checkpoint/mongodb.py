@@ -131,7 +131,7 @@ class MongoStore:
         ]
         with self._errors():
             try:
-                done = self._database[collection].bulk_write(replaces, ordered=False)
+                done = self._database[collection].bulk_write(replaces)  # in order
                 if done.matched_count + done.upserted_count < len(replaces):
                     raise Superseded(
                         f"{self._name}: a later run has written there, or {collection} was removed"

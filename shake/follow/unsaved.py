@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from shake.checkpoint.stream_records import shard_document
 from shake.stream.shard import Shard
+from shake.stream.shards import Shards
 
 #: Seconds after which it is saved that a shard has no news: what was saved of it stays true.
 _QUIET_EVERY = 60.0
@@ -34,9 +35,14 @@ class UnsavedShards:
         for shard in shards:
             self._saved.pop(shard, None)
 
-    def take(self, shards: Iterable[Shard]) -> list[dict[str, object]]:
-        """The documents of those of ``shards`` that have moved since the last call."""
+    def take(self, shards: Shards) -> list[dict[str, object]]:
+        """The documents of those of ``shards`` that have moved since the last call.
+
+        Parents come first: where a save ends midway, no shard is saved without its parent. A later
+        run would take a parent that is gone by then for one that the copy holds.
+        """
         ids, self._ids = self._ids, set()
         moved = [shard for shard in shards if shard.id in ids]
+        moved.sort(key=lambda shard: len(list(shards.lineage(shard))))
         self._saved |= {shard.id: shard.read_through for shard in moved}
         return list(map(shard_document, moved))
