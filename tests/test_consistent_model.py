@@ -63,7 +63,8 @@ class Reading:
     """A shard that is read: its lease, how far, and what its empty answers have proved.
 
     ``seen``: the local time up to which its iterator has gone through the shard. ``by_chance``: so
-    many answers since it was at the tip were empty for no known reason.
+    many answers since it was at the tip were empty for no known reason. ``stops``: its lease ends
+    soon.
     """
 
     lease: ApplyingLease
@@ -72,6 +73,7 @@ class Reading:
     silence: Silence = field(default_factory=lambda: Silence(cold=12))
     seen: float = 0.0
     by_chance: int = 0
+    stops: bool = False
 
 
 class Model:
@@ -87,6 +89,7 @@ class Model:
         self.number = 0
         self.shards: dict[str, SourceShard] = {}
         self.readings: dict[int, Reading] = {}
+        self.frozen: list[tuple[Reading, float]] = []  # each with the tip to be reported
         self.ledger = Ledger(Slots())
         self.job = TableJob(lambda: self.now)
         self.clock = SourceClock()
@@ -157,7 +160,8 @@ class Model:
         """
         self.save()
         self.offset -= 5000 * set_back
-        self.readings, self.ledger, self.clock = {}, Ledger(Slots()), SourceClock()
+        self.readings, self.frozen = {}, []
+        self.ledger, self.clock = Ledger(Slots()), SourceClock()
         self.answer()
         self.follow(self.record, [shard_of("t", one) for one in self.documents.values()])
 
@@ -181,7 +185,13 @@ class Model:
 
     def set_back(self, bounds: Bounds, before: Bounds) -> None:
         most = self.clock.earliest(self.now) - MARGIN
-        self.followed.set_back(most, self.now + bounds.high, self.now + before.high)
+        self.renew(most, self.now + bounds.high, self.now + before.high)
+
+    def renew(self, most: float, latest: float, peak: float) -> None:
+        """As FollowScheduler.set_back: the leases end, as soon as their workers hear of it."""
+        self.followed.set_back(most, latest, peak)
+        for reading in [*self.readings.values(), *(one for one, _ in self.frozen)]:
+            reading.stops = True
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -220,6 +230,9 @@ class Model:
             return
         lease = self.rng.choice(list(self.readings))
         reading = self.readings[lease]
+        if reading.stops and not reading.silence.undecided:  # else it finds its tip first
+            self.end(self.readings.pop(lease))
+            return
         shard = self.shards[reading.name]
         news = bool(shard.changes) and shard.changes[-1].number > reading.position
         if self.busy and shard.closed is None and not news:
@@ -245,7 +258,7 @@ class Model:
             limit, latest = self.clock.earliest(self.now), self.clock.latest(self.now)
             # As FollowScheduler finds out.
             if created > latest + STEP and not self.followed.explains(reading.lease.part, created):
-                self.followed.set_back(limit - MARGIN, latest, inf)
+                self.renew(limit - MARGIN, latest, inf)
             changes = self.followed.note_batch(batch, limit, self.now)
             self.ledger.publish(reading.lease, -1, changes)
         if not left and shard.closed is not None and shard.closed <= at:
@@ -254,9 +267,21 @@ class Model:
             return
         tip = reading.silence.tip(len(found), asked)
         if tip is not None:
-            earliest, latest = self.clock.earliest(self.now), self.clock.latest(self.now)
             moment = self.clock.earliest(tip) - MARGIN
-            self.followed.tip(reading.lease, moment, earliest, latest)
+            if self.rng.random() < 0.05:
+                self.frozen.append((self.readings.pop(lease), moment))
+            else:
+                self.followed.tip(reading.lease, moment, self.clock.earliest(self.now))
+
+    def thaw(self) -> None:
+        """A worker was frozen before it has reported a tip."""
+        if self.frozen:
+            reading, moment = self.frozen.pop(0)
+            self.followed.tip(reading.lease, moment, self.clock.earliest(self.now))
+            if reading.stops:
+                self.end(reading)
+            else:
+                self.readings[reading.lease.number] = reading
 
     def empty(self, reading: Reading) -> bool:
         """Whether an answer has no records for no known reason, also of a quiet shard."""
@@ -277,12 +302,13 @@ class Model:
     def stop_reading(self) -> None:
         """A shard's reader makes room for another one; it is read on later."""
         if self.readings:
-            lease = self.rng.choice(list(self.readings))
-            reading = self.readings.pop(lease)
-            silence = reading.silence
-            text = "" if silence.cold else "iterator"
-            reading.lease.part.iterator = TipIterator(text, silence.last, silence.since)
-            self.ledger.end(reading.lease)
+            self.end(self.readings.pop(self.rng.choice(list(self.readings))))
+
+    def end(self, reading: Reading) -> None:
+        silence = reading.silence
+        text = "" if silence.cold else "iterator"
+        reading.lease.part.iterator = TipIterator(text, silence.last, silence.since)
+        self.ledger.end(reading.lease)
 
     # ---- what must hold
 
@@ -307,6 +333,7 @@ WEIGHTS = {
     "lease": 8,
     "reshape": 1,
     "stop_reading": 1,
+    "thaw": 1,
     "rest": 6,
     "begin": 1,
     "save": 4,
@@ -342,7 +369,7 @@ def test_once_the_writes_have_stopped_it_gets_consistent(seed: int) -> None:
     run(model, 200)
     model.begin()
     for _ in range(3000):
-        for action in ("lease", "read", "apply", "learn"):
+        for action in ("lease", "read", "apply", "learn", "thaw"):
             getattr(model, action)()
             model.check()
         model.wait(0.1)
@@ -362,7 +389,7 @@ def test_a_table_with_news_all_the_time_is_applied_through_a_time_again(seed: in
     model.offset -= 100
     model.answer()
     for step in range(1000):
-        for action in ("lease", "read", "apply", "learn", "save"):
+        for action in ("lease", "read", "apply", "learn", "save", "thaw"):
             getattr(model, action)()
             model.check()
         model.wait(1.0)

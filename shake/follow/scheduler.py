@@ -102,8 +102,7 @@ class FollowScheduler:
                 self._apply(lease)
             case worker_messages.Tip(_, moment):
                 followed.answers += 1
-                clock = self._source_clock
-                followed.tip(lease, moment, clock.earliest(), clock.latest())
+                followed.tip(lease, moment, self._source_clock.earliest())
                 self._turns[followed.home].end_turn_at_tip(lease)
             case worker_messages.ShardEnd(_, over, iterator):
                 shard.iterator = iterator
@@ -125,9 +124,11 @@ class FollowScheduler:
             self.set_back(followed, most, latest, inf)
 
     def set_back(self, followed: FollowedTable, most: float, latest: float, peak: float) -> None:
-        """See FollowedTable.set_back."""
+        """See FollowedTable.set_back. Shards are read on under new leases, whose tips count."""
         leaves_out = followed.record.since
         followed.set_back(most, latest, peak)
+        for lease in followed.leases.values():
+            self._pool.end_lease(lease)
         if leaves_out:
             self.open_again(followed)
 

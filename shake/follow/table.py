@@ -88,6 +88,8 @@ class FollowedTable:
         self.arrived = -inf  # when the last change was read, on the loop's clock
         self._copied_until = record.began  # changes made before are in the copy
         self._set_back = SetBack(self.shards)
+        #: Leases from before the source's clock was set back, whose workers can be frozen since.
+        self._stale: set[int] = set()
         self.unsaved = UnsavedShards()
         self._altered = False  # whether ``record`` is not saved yet
         #: Whether the positions that show that SetBack is over are among those to be saved.
@@ -168,13 +170,12 @@ class FollowedTable:
             journal.left -= taken
             self.journaled -= taken
 
-    def tip(self, lease: ApplyingLease, moment: float, earliest: float, latest: float) -> None:
+    def tip(self, lease: ApplyingLease, moment: float, earliest: float) -> None:
         """All that was written to a shard before this moment is published.
 
-        The source's clock shows a time between the two others now. Where that clock was set back,
-        a later moment is from before that, by a worker that was frozen: it proves nothing.
+        The source's clock shows the time ``earliest`` now, or a later one.
         """
-        if moment > latest and not self._set_back.over:
+        if lease.number in self._stale:
             return
         moment = min(moment, earliest)
         if left := lease.waiting or lease.sent:
@@ -260,8 +261,10 @@ class FollowedTable:
         It never showed a later time than ``peak``; infinite where that is unknown.
 
         Unread changes can have creation times from before the clock was set back. These prove
-        nothing either.
+        nothing either. Nor does a tip that a present lease reports, now or later: it can be of
+        the clock from before. So these leases should end.
         """
+        self._stale = set(self.leases)
         peak = self._set_back.begin(most, latest, peak)
         self._alter(since=0.0, set_back=peak, began=min(self.record.began, most))
         self._shown = False
