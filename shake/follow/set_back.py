@@ -29,7 +29,7 @@ class SetBack:
         than ``peak``, which is infinite where that is unknown. Return the latest such time of all
         changes that can be unread.
         """
-        self._peak = peak if self.over else max(self._peak, peak)
+        self._peak = peak if self.resolve() else max(self._peak, peak)
         self._most, self._moment, self._proved = most, moment, set()
         return self._peak
 
@@ -43,7 +43,7 @@ class SetBack:
 
         It is from after that. A shard that always has news never shows its tip.
         """
-        return not self.over and created > self._peak + DISORDER
+        return not self.resolve() and created > self._peak + DISORDER
 
     def prove(self, shard: Shard) -> None:
         """All that was written to a shard before the clock was set back is read."""
@@ -51,12 +51,11 @@ class SetBack:
 
     def explains(self, shard: Shard, created: float) -> bool:
         """Whether a change that is unread can have this time because of that."""
-        unread = not self.over and self._proved.isdisjoint(self._shards.lineage(shard))
+        unread = not self.resolve() and self._proved.isdisjoint(self._shards.lineage(shard))
         return unread and created <= self._peak + DISORDER
 
-    @property
-    def over(self) -> bool:
-        """Whether all that was written before the clock was set back is read.
+    def resolve(self) -> bool:
+        """Return whether all that was written before the clock was set back is read; then end this.
 
         It is so for a shard where that is proved, and for all its descendants: they were written
         later. True where the clock was never set back.
@@ -73,4 +72,4 @@ class SetBack:
 
         ``limit`` is a time that the source's clock has certainly reached.
         """
-        return min(created, limit if self.over else self._most)
+        return min(created, limit if self.resolve() else self._most)

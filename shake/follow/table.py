@@ -225,7 +225,7 @@ class FollowedTable:
     def take_unsaved(self) -> list[dict[str, object]] | None:
         """The documents of shards that have moved since the last call; None: no shard has."""
         taken = self.unsaved.take(self.shards) if self.unsaved else None
-        self._shown = self._set_back.over
+        self._shown = self._set_back.resolve()
         return taken
 
     def take_altered(self) -> bool:
@@ -291,7 +291,7 @@ class FollowedTable:
     def reaches(self, moment: float) -> bool:
         """Whether every change made before this time is applied."""
         through = self.shards.applied_through()
-        return self.listed and self._set_back.over and (through is None or through >= moment)
+        return self.listed and self._set_back.resolve() and (through is None or through >= moment)
 
     @property
     def applied_through(self) -> float | None:
@@ -300,7 +300,7 @@ class FollowedTable:
         So it is while changes that the copy holds already are applied once more.
         """
         through = self.shards.applied_through()
-        if not self.active or through is None or not self._set_back.over:
+        if not self.active or through is None or not self._set_back.resolve():
             return None
         again = self.plan.action is not Action.FOLLOW and through <= self._copied_until
         return None if again else through
