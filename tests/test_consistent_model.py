@@ -18,7 +18,7 @@ from shake.farm.worker_messages import Batch
 from shake.follow.table import ApplyingLease, FollowedTable
 from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
-from shake.source.clock import STEP, Bounds, SourceClock
+from shake.source.clock import EPOCH, STEP, Bounds, SourceClock
 from shake.stream.beginning import first_shards
 from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
@@ -266,7 +266,7 @@ class Model:
             self.ledger.end(reading.lease, End.FINISHED)
             return
         tip = reading.silence.tip(len(found), asked)
-        if tip is not None:
+        if tip is not None and self.now - tip < EPOCH:
             moment = self.clock.earliest(tip) - MARGIN
             if self.rng.random() < 0.05:
                 self.frozen.append((self.readings.pop(lease), moment))

@@ -21,10 +21,12 @@ from shake.process import arena
 from shake.process.channel import ChildChannel, SupervisorChannel
 from shake.process.messages import Diagnosis, Failed, Report
 from shake.schema import Attribute, Keys
+from shake.source import clock as source_clock
 from shake.source.endpoint import Credentials, Endpoint
 from shake.stream import tip as tips_module
 from shake.stream.tip import COLD, TIP_AFTER, Silence
 from shake.worker import process as worker
+from shake.worker import shard_reader
 from tests.support.faulty import error
 from tests.support.streams import Clock, Simulator, Table
 from tests.support.streams_faults import calling, instead
@@ -173,6 +175,28 @@ def test_a_reader_that_is_told_to_end_first_learns_whether_a_quiet_shard_is_at_i
     told.set()
     until(lambda: reading.heard(messages.ShardEnd, lease))
     assert len(reading.heard(messages.Tip, lease)) == 1
+
+
+def test_a_tip_from_before_a_clock_was_set_forward_gets_no_time_of_that_clock(
+    simulator: Simulator, reading: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker was frozen for so long that it does not know what the clock showed before."""
+    monkeypatch.setattr(source_clock, "EPOCH", 1.0)
+    monkeypatch.setattr(shard_reader, "EPOCH", 3.0)
+    lease = reading.read(simulator.table("t"))
+    until(lambda: reading.heard(messages.Tip, lease)[5:])
+
+    def freeze() -> None:
+        frozen.append(simulator.clock())
+        time.sleep(4)
+        simulator.clock.advance(300)
+        frozen.append(simulator.clock())
+
+    frozen: list[float] = []
+    simulator.faults.next("GetRecords", calling(freeze))
+    until(lambda: frozen[1:] and reading.heard(messages.Tip, lease)[-1].moment > frozen[1] - MARGIN)
+    times = [tip.moment + MARGIN for tip in reading.heard(messages.Tip, lease)]
+    assert [one for one in times if frozen[0] < one < frozen[1] - 2] == []
 
 
 def test_a_tip_takes_eight_answers_without_records_however_long_the_shard_is_quiet() -> None:

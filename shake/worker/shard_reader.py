@@ -16,6 +16,7 @@ from shake.limits import BURST, Bucket
 from shake.process import entry as child
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.client import BACKOFF
+from shake.source.clock import EPOCH
 from shake.source.connection import Buffer
 from shake.source.contract import WorkerSource
 from shake.stream.journal import Damaged
@@ -158,8 +159,11 @@ class Reader(threading.Thread):
             self._next, seems_over = page.next_iterator, False
             tip = self._silence.tip(page.records, asked)
             if tip is not None and tip - self._last_reported_tip >= _TIP_EVERY:
-                self._last_reported_tip = tip
-                self._tip(self._context.clock.earliest(tip) - self._context.config.incr_margin)
+                moment = self._context.clock.earliest(tip) - self._context.config.incr_margin
+                # Later the clock does not know what it showed then: it can have been set forward.
+                if boot_clock() - tip < EPOCH:
+                    self._last_reported_tip = tip
+                    self._tip(moment)
             if page.records < self._limit * _BUSY and not self._silence.undecided:
                 quickly = not self._silence.quiet or asked < self._context.quick_until
                 longest = LONGEST_IDLE if quickly else QUIET_IDLE
