@@ -216,6 +216,16 @@ def test_a_standby_without_another_run_runs_the_task_at_once(task: Task) -> None
     assert "waiting" not in said(alone)
 
 
+def test_a_second_start_names_the_process_that_runs_the_task(task: Task) -> None:
+    here = task.start()
+    until(lambda: task.runs(here))
+    second = task.start()
+    result = second.wait(second.running[-1])
+    assert result.status == 3
+    assert f"this task already runs as process {here.running[-1].pid} " in result.stderr
+    assert "shake run --standby waits for its end" in result.stderr
+
+
 def test_a_standby_that_could_not_take_over_is_refused_at_once(task: Task) -> None:
     here = task.start()
     until(lambda: task.runs(here))

@@ -204,8 +204,9 @@ class TaskLock:
         finally:
             if not self._expires:
                 thread = threading.Thread(target=release, name="release", daemon=True)
-                thread.start()
-                thread.join(_RELEASE_SECONDS)
+                with suppress(RuntimeError):  # no thread is to be had: the lock expires
+                    thread.start()
+                    thread.join(_RELEASE_SECONDS)
 
     @property
     def token(self) -> str:

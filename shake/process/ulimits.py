@@ -7,7 +7,7 @@ import errno
 import resource
 from collections.abc import Iterator
 
-from shake.errors import RefusedError
+from shake.errors import RefusedError, ShakeError
 
 #: Files that a supervisor has open beside those of its children: logs, connections, pages.
 _OWN_FILES = 32
@@ -66,6 +66,8 @@ def refused_where_short() -> Iterator[None]:
     """Raise RefusedError where the system does not give enough: nothing was changed yet."""
     try:
         yield
+    except ShakeError:  # it says what is missing, whatever lies behind it
+        raise
     except Exception as error:
         if problem := shortage(error):
             raise RefusedError(problem) from error
