@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,18 @@ def test_a_forgotten_table_is_said_to_be_copied_anew_and_not_to_go_on(state: str
     assert "goes on from what is saved" not in said
 
 
+def test_a_table_that_is_forgotten_later_does_not_undo_a_cutover() -> None:
+    """Its figures can be newer than those of the task."""
+    done = table("old", "consistent", items=10, bytes=700)
+    summary = replace(
+        summarize(snapshot(done, state="finished"), "token", 0, "ended"), phase="follow"
+    )
+    assert summary.finished_by_cutover
+    forgotten = summary.without("old", 5000, 90_000, complete=True)
+    assert forgotten.finished_by_cutover
+    assert (forgotten.items, forgotten.bytes, forgotten.tables_done) == (0, 0, 0)
+
+
 @each_store
 @pytest.mark.parametrize("number", [0, MAX_TABLES + 4], ids=["with a line", "beyond the lines"])
 def test_a_forgotten_table_is_in_no_figure(
@@ -185,6 +198,7 @@ def test_a_forgotten_table_is_in_no_figure(
         lines = {one["name"]: one["state"] for one in found["tables"]}
         assert lines[names[number]] == "not begun"
         assert shake(migration, "forget", "never").status == 0
+        assert standing(migration) | {"age_seconds": 0} == found | {"age_seconds": 0}
 
 
 @each_store

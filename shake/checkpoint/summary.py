@@ -88,14 +88,13 @@ class TaskSummary(Record):
         others = tuple(one for one in self.lines if one.name != table)
         return replace(
             self,
-            phase="copy",
             fraction=-1.0,
             seconds_left=-1.0,
             applied_through=0.0,
             consistent=False,
-            items=self.items - items,
-            bytes=self.bytes - size,
-            tables_done=self.tables_done - complete,
+            items=max(0, self.items - items),  # what was saved of it can be newer
+            bytes=max(0, self.bytes - size),
+            tables_done=max(0, self.tables_done - complete),
             lines=(TableLine(table, FORGOTTEN, 0.0, 0.0, ""), *others),
         )
 

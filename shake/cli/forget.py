@@ -40,7 +40,8 @@ def _forget(config: Config, tables: list[str]) -> int:
         checkpoints.take_number(tables, lock.renew)
         for table in tables:
             place = config.checkpoint_of(table)
-            _change_summary(checkpoints, table, lock)
+            if checkpoints.knows(table):
+                _change_summary(checkpoints, table, lock)
             if not checkpoints.forget(table):
                 streams.say(f"table {table}: it has no checkpoint ({place})")
                 continue

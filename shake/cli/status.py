@@ -178,7 +178,7 @@ def _applied_through(config: Config, summary: TaskSummary) -> str:
         return through if summary.consistent else f"{through}; not consistent{yet}"
     if config.sync_mode == "incr":
         return f"not known{yet}: the streams are read first"
-    if summary.phase == "copy":
+    if summary.phase == "copy" or any(one.state == FORGOTTEN for one in summary.lines):
         return f"not known{yet}: changes are applied once the copy is complete"
     return f"not known{yet}: changes from the time of the copy are applied first"
 
