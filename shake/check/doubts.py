@@ -200,10 +200,11 @@ class Doubts(Generic[V]):
         doubt.confirmed = doubt.confirmed + 1 if same else 0
         doubt.tries += not same
         doubt.state = mismatch.state
-        if doubt.confirmed < CONFIRMATIONS and self._following.ended:
+        confirmed, runs = doubt.confirmed >= CONFIRMATIONS, self._following.runs
+        if not (confirmed or runs) and self._following.ended:
             self._comparer.undecided(doubt.key, TASK_ENDED)
             return True
-        if doubt.confirmed >= CONFIRMATIONS or not self._following.runs:
+        if confirmed or not runs:
             self._comparer.differs(mismatch)
             return True
         if doubt.tries > TRIES:

@@ -105,6 +105,11 @@ class Following:
             moment = self._applied.through.get(table, 0.0)
         return f"applied through {utc(moment)}" if moment else "no time is known yet"
 
+    def look(self) -> None:
+        """Take note of a task that is at work by now."""
+        with self._lock:
+            self._refresh()
+
     @property
     def runs(self) -> bool:
         """Whether a task applies changes now."""
@@ -150,6 +155,7 @@ class Following:
         """Whether a process holds the task lock: one on another machine must renew it."""
         holder, sign = TaskLock.sign(store)
         if holder is None:
+            self._ran |= self._sign is not None
             return False
         life = holder.life(Holder.me())
         if life is not Life.UNKNOWN:

@@ -86,6 +86,7 @@ def check(
     opened = connect(config, endpoint, credentials, options.repair)
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
         found, belonging = _verified(opened)
+        opened.following.look()  # a task can end before the first difference
         repairs: Repairs | None = None
         if options.repair:
             tables = [table for table, _ in found]

@@ -150,10 +150,10 @@ class Runs:
             poll_quickly=run.poll_quickly,
             check=Checks(opened.store).load_status,
         )
-        if opened.checkpoints.status() is None:
-            self.lock.check()
-            opened.checkpoints.set_status("full_sync")
         try:
+            if opened.checkpoints.status() is None:
+                self.lock.check()
+                opened.checkpoints.set_status("full_sync")
             return run.run()
         finally:
             pages.asked = Asked()
