@@ -328,3 +328,30 @@ def test_a_reader_goes_on_when_a_slot_of_its_own_is_free_again(
         batch = until(lambda: reading.heard(messages.Batch, lease)[number:])[0]  # noqa: B023
         reading.sent.put(messages.Free(batch.slot))
     assert len(reading.heard(messages.Batch, lease)) == 2 * SLOTS
+
+
+@pytest.mark.parametrize(("cold", "records"), [(0, 3), (1, 3), (3, 3), (3, 0)])
+def test_a_shard_that_is_over_ends_however_many_answers_that_takes(
+    tmp_path: Path, cold: int, records: int
+) -> None:
+    """A new iterator gives so many empty answers before it says that the shard is over."""
+    with Simulator(clock=Clock(time.time)) as simulator:
+        simulator.cold_pages = cold
+        worker = Worker(simulator, tmp_path)
+        table = table_of(simulator, "t", records)
+        lease = worker.read(table)
+        table.stream.roll_over(table.stream.open()[0])
+        freed = 0
+
+        def over() -> bool:
+            nonlocal freed
+            batches = worker.heard(messages.Batch, lease)
+            for batch in batches[freed:]:
+                worker.sent.put(messages.Free(batch.slot))
+            freed = len(batches)
+            return bool(worker.heard(messages.ShardEnd, lease))
+
+        until(over)
+        [end] = worker.heard(messages.ShardEnd, lease)
+        assert end.over
+        worker.close()

@@ -143,7 +143,7 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        idle, seems_over = FIRST_IDLE, False
+        idle, last = FIRST_IDLE, ""  # the iterator that has said that the shard is over
         while not self._reads_no_further:
             asked = boot_clock()
             if (page := self._ask()) is None:
@@ -151,12 +151,15 @@ class Reader(threading.Thread):
             self._corrupt = self._gone = 0
             self._sequence = page.sequence or self._sequence
             if page.next_iterator is None:
-                if seems_over:
+                if page.records:
+                    self._drop_iterator(FIRST_IDLE)
+                elif self._next == last:
                     return True
-                seems_over = True
-                self._drop_iterator(_END_AGAIN)
+                else:
+                    last = self._next
+                    self._rest(_END_AGAIN)
                 continue
-            self._next, seems_over = page.next_iterator, False
+            self._next = page.next_iterator
             tip = self._silence.tip(page.records, asked)
             if tip is not None and tip - self._last_reported_tip >= _TIP_EVERY:
                 moment = self._context.clock.earliest(tip) - self._context.config.incr_margin

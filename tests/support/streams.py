@@ -416,7 +416,8 @@ class Simulator:
             records.append(record)
             position = number + 1
         answer: Item = {"Records": records}
-        over = shard.end is not None and position > shard.last and shard.last <= ready
+        read = shard.end is not None and position > shard.last and shard.last <= ready
+        over = read and not quiet
         if not over or (records and self._rng.random() < 0.5):
             after = max(0, cold - 1)
             answer["NextShardIterator"] = self._iterator(stream, shard, position, after)
