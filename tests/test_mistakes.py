@@ -217,7 +217,7 @@ def test_a_table_that_is_not_there_is_refused_with_the_nearest_name(
 
 def test_a_pattern_that_selects_nothing_is_refused(table: str, migrate: Migrate) -> None:
     result = migrate(filter__collection__white=f"no-{table}*").run()
-    _one_line(result, ["no table to copy", "filter.collection"])
+    _one_line(result, ["no table to copy", f"filter.collection.white = no-{table}*"])
 
 
 @pytest.mark.parametrize(

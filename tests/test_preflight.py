@@ -95,7 +95,10 @@ def test_the_dry_run_begins_with_what_is_dangerous(
 
 def test_a_wild_card_that_matches_nothing_is_refused(table: str, migrate: Migrate) -> None:
     [line] = refusals(migrate(filter__collection__white=f"{table}.*").run("--dry-run"))
-    assert line == "no table to copy: check filter.collection.*, region and account"
+    assert line == (
+        f"no table to copy: filter.collection.white = {table}.* leaves none of this account and "
+        "region"
+    )
 
 
 def test_a_copy_goes_on_only_as_it_was_begun(

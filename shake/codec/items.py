@@ -119,7 +119,8 @@ def check_names(options: Options, item: Item) -> None:
     renamed = options.id_rule.name("_id")
     if "_id" in item and renamed in item:
         raise ValueError(
-            f"it holds both _id and {renamed}, which is where _id would go; set another convert._id"
+            f"it holds both _id and {renamed}, which is where _id would go; set another "
+            "convert._id, after shake forget where documents of the table are stored already"
         )
 
 

@@ -60,6 +60,13 @@ def _with_policy(plan: TablePlan, on_existing: OnExisting, backup: str = "") -> 
     return replace(plan, action=Action[on_existing.upper()], record=record)
 
 
+def _stores_nothing(record: TableRecord, segments: list[SegmentRecord]) -> bool:
+    """Whether a copy has got no further than its staging collection, which can be replaced."""
+    begun = record.phase in (Phase.PREPARING, Phase.COPYING)
+    got_on = any(one != SegmentRecord(one.segment, run=one.run) for one in segments)
+    return begun and record.staged and not got_on
+
+
 class Planner:
     """Plans table by table, collecting refusals, so that the user sees all of them at once."""
 
@@ -173,8 +180,14 @@ class Planner:
                 settings=self._settings,
                 generation=new_generation(),
             )
-        else:
-            self.refusals += changed_settings(config, record)
+        elif changed := changed_settings(config, record):
+            if _stores_nothing(record, saved) and record.namespace == namespace:
+                record = replace(
+                    record.anew(self._stamp, record.segments, record.gap), settings=self._settings
+                )
+                saved = []
+            else:
+                self.refusals += changed
         known = {one.segment: one for one in saved}
         identity = self._checkpoints.load_identity(table.name)
         plan = TablePlan(

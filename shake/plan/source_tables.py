@@ -206,7 +206,13 @@ def missing_tables(
         if name not in names and name not in config.plain_white_names
     ]
     if not names and not refusals:
-        refusals.append("no table to copy: check filter.collection.*, region and account")
+        filters = {"white": config.filter_collection_white, "black": config.filter_collection_black}
+        given = [f"filter.collection.{key} = {';'.join(v)}" for key, v in filters.items() if v]
+        refusals.append(
+            f"no table to copy: {given[0]} leaves none of this account and region"
+            if given
+            else "no table to copy: these credentials can list none in this account and region"
+        )
     return refusals
 
 

@@ -28,6 +28,7 @@ _MISSING = {
     errno.EFBIG: "this process cannot have shared memory of the size that it needs: raise ulimit "
     "-f (LimitFSIZE of a systemd service)",
     errno.ENOSPC: _SPACE,
+    errno.EROFS: "/dev/shm cannot be written, and semaphores need it: mount it writable",
     errno.EDQUOT: _SPACE,
     errno.ENOMEM: "the system has no memory for another process: lower --workers",
 }
