@@ -120,9 +120,9 @@ def test_a_run_that_was_frozen_while_it_planned_says_that_another_has_the_task(t
     """It meets the collection of the other run, and must not tell the user to have it dropped."""
     stop = (
         "import os, signal; from shake.run import holding; from shake.plan.planner import Planner; "
-        "plan, look = holding.planned, Planner._make_room; "
+        "plan, name = holding.planned, '_decide_existing'; look = getattr(Planner, name); "
         "stop = lambda *those: (os.kill(os.getpid(), signal.SIGSTOP), look(*those))[1]; "
-        "holding.planned = lambda *those: (setattr(Planner, '_make_room', stop), plan(*those))[1]"
+        "holding.planned = lambda *those: (setattr(Planner, name, stop), plan(*those))[1]"
     )
     here = task.start(first=f"{SHORT_LOCK}; {stop}")
     frozen = psutil.Process(here.running[-1].pid)

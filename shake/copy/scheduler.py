@@ -114,7 +114,7 @@ class CopyScheduler:
         self.assign()
 
     def worker_crashed(self, worker: int) -> None:
-        """Its segments are leased to other workers."""
+        """Void its requests for permits. Its leases were ended by Ledger.lose."""
         self.drop(worker)
         self.assign()
 

@@ -35,7 +35,10 @@ class TableTask(Task, Protocol):
         """Start a further process that writes to the collection where ``first`` writes now."""
 
     def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
-        """What applies changes at a site, where ``first`` writes now: it itself, if it is there."""
+        """The writer at a site that applies changes to the collection of ``first``.
+
+        It is ``first`` itself where that runs there.
+        """
 
     def verify(self, plan: TablePlan, then: Callable[[], None]) -> None:
         """Call ``then`` if the source table is still the one that was copied; else fail."""

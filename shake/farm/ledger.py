@@ -92,9 +92,10 @@ class Lease(Generic[Table, Part, Content]):
 class Ledger:
     """Holds each lease from :meth:`grant` until it is closed.
 
-    A lease is acknowledged in the order in which it was published, whatever the order of the
-    target's answers. What was sent of a lost lease still counts when the target acknowledges it;
-    what was not sent is read again. So a part must not be leased before its last lease is closed.
+    What is published under a lease is acknowledged to its job in the order of publication,
+    whatever the order of the target's answers. What was sent of a lost lease still counts when the
+    target acknowledges it; what was not sent is read again. So a part must not be leased before its
+    last lease is closed.
     """
 
     def __init__(self, slots: SlotOwner) -> None:

@@ -38,4 +38,4 @@ class Task(Protocol):
         """A worker reports something that belongs to no lease."""
 
     def worker_crashed(self, worker: int) -> None:
-        """Its leases are lost already."""
+        """A worker has crashed. Ledger.lose has ended its leases."""

@@ -29,7 +29,8 @@ MARGIN = 5.0
 QUIET = 7.0
 #: Seconds that an epoch lasts at least before a node that has joined begins another.
 SETTLE = 10.0
-#: Seconds for which a node takes no part: none after its first loss.
+#: Seconds for which a node takes no part: none after its first loss, then 30 and more. A node that
+#: cannot do its work pauses at once.
 PAUSES = Backoff(first=30.0, longest=960.0)
 #: Seconds after the end of such a pause from which on what was before does not count.
 STEADY = 600.0

@@ -208,9 +208,11 @@ class Planner:
         plan = self._staged(plan)
         if config.sync_mode == "incr":
             return plan
-        return self._make_room(replace(plan, identity=replace(plan.identity, collection_uuid="")))
+        return self._decide_existing(
+            replace(plan, identity=replace(plan.identity, collection_uuid=""))
+        )
 
-    def _make_room(self, plan: TablePlan) -> TablePlan:
+    def _decide_existing(self, plan: TablePlan) -> TablePlan:
         """Decide what is done with an existing collection that has the final name of the copy."""
         record, namespace = plan.record, plan.namespace
         found = self._target.find(namespace, plan.table)
@@ -263,7 +265,7 @@ class Planner:
                 plan = self._staged(plan)
             # Unstaged: what exists by now can be what an earlier run has created.
             looks = plan.record.staged or record.on_existing == "drop"
-            return self._make_room(plan) if looks else _with_policy(plan, record.on_existing)
+            return self._decide_existing(plan) if looks else _with_policy(plan, record.on_existing)
         if record.phase is Phase.BROKEN or not record.staged:
             return replace(self._verified(plan), action=Action.RESUME)
         return self._resume(plan)
@@ -278,7 +280,7 @@ class Planner:
                 "complete: check target.address; or " + self._config.start_over(plan.table.name)
             )
         elif location.namespace != plan.namespace:
-            plan = self._make_room(plan)
+            plan = self._decide_existing(plan)
         return plan if plan.action is Action.REFUSE else replace(plan, action=Action.RESUME)
 
     def _staged(self, plan: TablePlan) -> TablePlan:

@@ -35,7 +35,7 @@ def finish(snapshot: Snapshot, past: Sequence[Point]) -> Finish | None:
     """When the copy ends if it goes on as in the past; None while that cannot be estimated.
 
     The mean rate gives the guess. The range comes from the rates of parts of the past, without
-    their best and worst quarter. A table that says that it needs longer counts.
+    their best and worst quarter. The end is no earlier than the slowest table's own estimate.
     """
     seconds = sum(point.seconds for point in past)
     done = sum(point.work for point in past)
