@@ -13,6 +13,8 @@ from tests.support.migration import Migration
 from tests.support.tables import create_table, put_items
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 BAD = {"pk": {"S": "a"}, "_id": {"S": "mine"}, "pre_id": {"S": "mine, too"}}
 STORED = {"pk": "a", "other_id": "mine", "pre_id": "mine, too"}
 

@@ -12,6 +12,8 @@ from shake.cli import check
 from tests.support.migration import Migration
 from tests.support.tables import create_table, put_items
 
+pytestmark = pytest.mark.slow
+
 #: Each has another form as a Decimal128, or as a document's number, than in DynamoDB's answers.
 NUMBERS = ["0.000000123", "-0.00000001", "1E+34", "123000000000000000000000000000000000000", "5"]
 

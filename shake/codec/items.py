@@ -120,7 +120,7 @@ def check_names(options: Options, item: Item) -> None:
     if "_id" in item and renamed in item:
         raise ValueError(
             f"it holds both _id and {renamed}, which is where _id would go; set another "
-            "convert._id, after shake forget where documents of the table are stored already"
+            "convert._id, after shake forget for each table that has documents stored already"
         )
 
 

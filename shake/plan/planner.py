@@ -181,7 +181,10 @@ class Planner:
                 generation=new_generation(),
             )
         elif changed := changed_settings(config, record):
-            if _stores_nothing(record, saved) and record.namespace == namespace:
+            copies = config.sync_mode != "incr" and self._target.staging(
+                namespace, table, record.copy_run, lambda line: None
+            )
+            if copies and _stores_nothing(record, saved) and record.namespace == namespace:
                 record = replace(
                     record.anew(self._stamp, record.segments, record.gap), settings=self._settings
                 )

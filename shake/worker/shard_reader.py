@@ -157,7 +157,7 @@ class Reader(threading.Thread):
                     return True
                 else:
                     last = self._next
-                    self._rest(_END_AGAIN)
+                    self._context.stop.wait(_END_AGAIN)
                 continue
             self._next = page.next_iterator
             tip = self._silence.tip(page.records, asked)
