@@ -75,8 +75,7 @@ def last(call: Call, answer: Callable[[], Reply]) -> Reply:
 # ---- one answer
 
 
-@pytest.mark.parametrize("changes", [0, 3])
-@pytest.mark.parametrize("starts", [True, False], ids=["at a start", "live"])
+@pytest.mark.parametrize(("starts", "changes"), [(True, 3), (False, 0)], ids=["at a start", "live"])
 def test_an_answer_that_a_shard_is_over_is_asked_for_again(
     followed: Followed, starts: bool, changes: int
 ) -> None:
