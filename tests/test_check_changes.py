@@ -17,7 +17,7 @@ from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
 from shake.stream.beginning import first_shards
 from tests.support.faulty import Reply
-from tests.support.streams import Call, Simulator
+from tests.support.streams import Call, Simulator, Table
 from tests.support.streams_faults import calling
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
 
@@ -41,13 +41,19 @@ def source(simulator: Simulator) -> Iterator[DynamoSource]:
         yield source
 
 
+def since_now(source: DynamoSource, table: Table) -> RecentChanges:
+    """What changes from now on."""
+    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
+    arn, began = table.stream.arn, source.clock.earliest()
+    return RecentChanges(source, "orders", arn, shards, began, 0.3)
+
+
 def test_a_change_that_is_behind_a_later_one_and_readable_later_is_read(
     simulator: Simulator, source: DynamoSource
 ) -> None:
     """Creation times are out of order by up to 2 seconds."""
     table, faults = simulator.table("orders"), simulator.faults
-    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
-    began = source.clock.earliest()
+    changes = since_now(source, table)
     start: list[float] = []
 
     def put(key: str, created: float) -> None:
@@ -66,11 +72,11 @@ def test_a_change_that_is_behind_a_later_one_and_readable_later_is_read(
     faults.next(
         "GetRecords",
         calling(first),
-        calling(lambda: put("before the start", math.floor(began))),
+        calling(lambda: put("before the start", math.floor(changes.began))),
         calling(lambda: put("long after the start", math.floor(start[0]) + 4)),
     )
     found: list[Any] = []
-    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    changes.each(found.extend)
     assert {"pk": {"S": "before the start"}} in found
 
 
@@ -80,8 +86,7 @@ def test_what_descends_from_later_changes_is_not_read(
     """A shard ends and another one begins whenever the stream is listed, for ever."""
     table = simulator.table("orders")
     table.put({"pk": {"S": "before"}})
-    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
-    began = source.clock.earliest()
+    changes = since_now(source, table)
     first = table.stream.open()[0]
     middle = table.stream.roll_over(first)
 
@@ -95,7 +100,7 @@ def test_what_descends_from_later_changes_is_not_read(
 
     simulator.faults.rule(1.0, roll_over, where=lambda call: call.operation == "DescribeStream")
     found: list[Any] = []
-    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    changes.each(found.extend)
     read = {call.shard for call in simulator.journal.of("GetRecords")}
     assert {"pk": {"S": "before"}} in found
     assert {first.id, middle.id} < read
@@ -114,8 +119,7 @@ def test_changes_from_before_the_clock_was_set_back_do_not_end_the_reading(
     """
     monkeypatch.setattr("shake.check.changes._LIMIT", 1)
     table, clock = simulator.table("orders"), simulator.clock
-    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
-    began = source.clock.earliest()
+    changes = since_now(source, table)
     clock.advance(1800)
     table.put({"pk": {"S": "before the clock was set back"}})
     clock.advance(-1800)
@@ -127,7 +131,7 @@ def test_changes_from_before_the_clock_was_set_back_do_not_end_the_reading(
 
     simulator.faults.next("GetRecords", calling(lambda: clock.advance(passed)), calling(later))
     found: list[Any] = []
-    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    changes.each(found.extend)
     assert [key["pk"]["S"] for key in found] == [
         "before the clock was set back",
         "since then",
@@ -140,8 +144,7 @@ def test_a_shard_that_ends_behind_one_change_from_before_the_clock_was_set_back_
 ) -> None:
     """What has been made since then is in the shard that follows, which is listed late."""
     table, clock = simulator.table("orders"), simulator.clock
-    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
-    began = source.clock.earliest()
+    changes = since_now(source, table)
     clock.advance(1800)
     table.put({"pk": {"S": "before the clock was set back"}})
     clock.advance(-1800)
@@ -149,7 +152,7 @@ def test_a_shard_that_ends_behind_one_change_from_before_the_clock_was_set_back_
     table.put({"pk": {"S": "since then"}})
     simulator.faults.next("GetRecords", calling(lambda: clock.advance(1900)))
     found: list[Any] = []
-    RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
+    changes.each(found.extend)
     assert {"pk": {"S": "since then"}} in found
 
 
@@ -157,12 +160,10 @@ def test_a_clock_that_is_set_back_meanwhile_does_not_hold_up_the_reading(
     simulator: Simulator, source: DynamoSource
 ) -> None:
     table, clock = simulator.table("orders"), simulator.clock
-    shards = tuple(first_shards(source.list_shards(table.stream.arn), source.clock.earliest()))
-    began = source.clock.earliest()
+    changes = since_now(source, table)
     table.put({"pk": {"S": "a"}})
     simulator.faults.next("GetRecords", calling(lambda: clock.advance(-1800)))
     found: list[Any] = []
-    changes = RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3)
     reading = threading.Thread(target=changes.each, args=(found.extend,))
     reading.start()
     reading.join(60)

@@ -259,3 +259,14 @@ def test_a_store_that_does_not_answer_yet_does_not_say_that_no_task_runs(world: 
     world.wait(5.0)
     assert seen.runs
     assert not seen.ended
+
+
+def test_what_one_process_of_a_check_has_seen_of_the_task_counts_for_all(store: FileStore) -> None:
+    """The task ends before the first difference, which is found in another process."""
+    world, lock = World(store), TaskLock.acquire(store, notice=print)
+    parent, child = following(world), following(world)
+    seen = parent.ran
+    lock.release()
+    assert not child.ended
+    child.learn(ran=seen)
+    assert child.ended

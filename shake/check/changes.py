@@ -151,7 +151,7 @@ class RecentChanges:
     ) -> tuple[str, _Goal | None]:
         """Read a shard until all that was made before this check is read, or to its end.
 
-        Return what is left of the goal for the shards that follow, None where nothing is. One later
+        Return the goal for the shards that follow, None where all is read. One later
         change does not show that all is read: it can be from before the source's clock was set
         back, where that was long ago. So shards are read on, to a change made after the first one
         was read.

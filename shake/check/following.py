@@ -105,10 +105,17 @@ class Following:
             moment = self._applied.through.get(table, 0.0)
         return f"applied through {utc(moment)}" if moment else "no time is known yet"
 
-    def look(self) -> None:
-        """Take note of a task that is at work by now."""
+    @property
+    def ran(self) -> bool:
+        """Whether a task was seen at work so far."""
         with self._lock:
             self._refresh()
+            return self._ran
+
+    def learn(self, *, ran: bool) -> None:
+        """Take over what another process of this check has seen."""
+        with self._lock:
+            self._ran |= ran
 
     @property
     def runs(self) -> bool:

@@ -29,13 +29,15 @@ class CheckSetup(NamedTuple):
 class Open(NamedTuple):
     """Begin with a table, of which so many processes each do a part.
 
-    ``seed`` is that of all their digests; ``fence`` is for repairs.
+    ``seed`` is that of all their digests; ``fence`` is for repairs. ``task_ran``: see
+    following.Following.ran.
     """
 
     table: Table
     processes: int
     seed: bytes
     fence: Fence = NO_FENCE
+    task_ran: bool = False
 
 
 class Compare(NamedTuple):

@@ -86,7 +86,7 @@ def connect(
 
 def _stored(opened: CheckConnections, begun: messages.Open, rooms: PageRooms) -> Stored:
     """What the target holds of a table."""
-    table, _, seed, fence = begun
+    table, seed, fence = begun.table, begun.seed, begun.fence
     config, namespace = opened.config, opened.config.namespace(table.name)
     if isinstance(opened.target, MongoTarget):
         return StoredTable(opened.target, namespace, table, config, seed, fence)
@@ -107,6 +107,7 @@ class CheckPart:
     def __init__(self, opened: CheckConnections, begun: messages.Open, listener: Listener) -> None:
         config, table, processes = opened.config, begun.table, begun.processes
         self.begun = begun
+        opened.following.learn(ran=begun.task_ran)
         self.stop = opened.stop
         capacity = capacity_rate(config, table)
         rooms = self._rooms = PageRooms(processes)

@@ -86,7 +86,6 @@ def check(
     opened = connect(config, endpoint, credentials, options.repair)
     with contextlib.closing(opened), contextlib.closing(children), contextlib.ExitStack() as stack:
         found, belonging = _verified(opened)
-        opened.following.look()  # a task can end before the first difference
         repairs: Repairs | None = None
         if options.repair:
             tables = [table for table, _ in found]
@@ -191,7 +190,9 @@ class _Run:
         # A check that goes on needs the digests of the one before it.
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
-        part = CheckPart(self.opened, messages.Open(table, 1, seed, fence), self.progress)
+        # A task can end before the first difference, in whatever process that is found.
+        begun = messages.Open(table, 1, seed, fence, self.opened.following.ran)
+        part = CheckPart(self.opened, begun, self.progress)
         whole = not options.since and options.sample is None
         with self.progress.table(table, part.sides.stored.namespace, whole=whole):
             if self.repairs:
