@@ -204,7 +204,7 @@ class TaskLock:
         finally:
             if not self._expires:
                 thread = threading.Thread(target=release, name="release", daemon=True)
-                with suppress(RuntimeError):  # no thread is to be had: the lock expires
+                with suppress(RuntimeError):  # the system gives no thread: the lock expires
                     thread.start()
                     thread.join(_RELEASE_SECONDS)
 

@@ -55,7 +55,7 @@ def _forget(config: Config, tables: list[str]) -> int:
 def _change_summary(checkpoints: Checkpoints, table: str, lock: TaskLock) -> None:
     """Have the last summary of the task say that a table is not begun any more.
 
-    A checkpoint that is damaged is removed all the same; its figures are not known then.
+    A damaged checkpoint is removed, too; its figures are not known then.
     """
     record, segments = None, list[SegmentRecord]()
     with contextlib.suppress(ShakeError):
