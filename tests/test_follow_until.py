@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 
 import pytest
 
@@ -11,12 +10,12 @@ from shake.checkpoint.records import STATUS_TABLE
 from shake.checkpoint.task_lock import TASK
 from tests.support.faulty import error
 from tests.support.followed import Followed
-from tests.support.migration import Migration
+from tests.support.migration import Migration, Process
 from tests.support.streams_faults import Call, instead
 from tests.support.wait import until
 
 
-def start_with_a_change_held_back(followed: Followed) -> tuple[Migration, subprocess.Popen[bytes]]:
+def start_with_a_change_held_back(followed: Followed) -> tuple[Migration, Process]:
     """A task that follows its table, whose one change it cannot read before the faults end."""
     followed.simulator.table(followed.name)
     followed.put("a")

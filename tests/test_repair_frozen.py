@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from typing import get_args
 
@@ -10,6 +9,7 @@ import pytest
 
 from shake.demo.mongo import why_no_mongod
 from tests.support.followed import Followed, stopped
+from tests.support.migration import Process
 from tests.support.wait import until
 from tests.support.wire import Wire
 from tests.test_repair_late import Command, copied, make_right, repair, spoil
@@ -25,7 +25,7 @@ def test_a_repair_whose_lock_expired_before_its_number_was_saved_changes_nothing
     spoil(followed, "objectid", command)
     place = f"{followed.name}.{followed.name}"
     status = followed.mongo.client[f"{followed.name}-checkpoint"]["status_table"]
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Process] = []
 
     def frozen() -> None:
         """For longer than the lock lasts: a run on another machine takes the task over."""

@@ -96,10 +96,18 @@ def test_an_argument_that_is_out_of_place_is_not_shown(command: str) -> None:
 
 
 def test_a_secret_of_the_command_line_is_in_no_list_of_processes(make: Make) -> None:
-    migration = make()
-    os.mkfifo(fifo := migration.folder / "fifo")  # no reader: the command waits there
-    process = migration.start("--set", "http.token=topsecret", "--conf", str(fifo))
-    until(lambda: "shake-supervisor" in (line := title(process.pid)) and "topsecret" not in line)
+    os.mkfifo(fifo := make().folder / "fifo")  # no reader: the command waits there
+    program = [sys.executable, str(ROOT / "bin/shake-supervisor")]
+    given = ["--set", "http.token=topsecret", "--conf", str(fifo)]
+    with subprocess.Popen([*program, *given], stderr=subprocess.DEVNULL) as process:
+        try:
+            until(
+                lambda: (
+                    "shake-supervisor" in (line := title(process.pid)) and "topsecret" not in line
+                )
+            )
+        finally:
+            process.kill()
 
 
 def title(pid: int) -> str:

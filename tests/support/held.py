@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import threading
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from shake.codec.contract import Options
 from tests.support.crash import await_death
 from tests.support.followed import HASTY, Followed, stopped
-from tests.support.migration import Migration, compare, keys_of
+from tests.support.migration import Migration, Process, compare, keys_of
 from tests.support.tables import connect
 from tests.support.wait import until
 from tests.support.wire import Wire
@@ -141,7 +140,7 @@ class Trial:
         self._assert_nothing_is_left()
         return met
 
-    def _first_run(self) -> subprocess.Popen[bytes]:
+    def _first_run(self) -> Process:
         process = self._migration.start()
         if self._case.mode == "full":
             until(lambda: self._held.reached.is_set() or process.poll() is not None, 60)
@@ -175,7 +174,7 @@ class Trial:
             else:
                 self._followed.table.delete({"pk": {"S": f"k{number}"}})
 
-    def _second_run(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    def _second_run(self, process: Process) -> Process:
         if self._case.mode == "resync":
             if process.poll() is None:
                 stopped(self._migration, process)
@@ -203,7 +202,7 @@ class Trial:
         self._followed.table.disable_stream()
         self._change(10)
 
-    def _consistent(self, process: subprocess.Popen[bytes]) -> None:
+    def _consistent(self, process: Process) -> None:
         run = self._migration.running.index(process)
         output = self._migration.folder / f"{self._name}.{run}.out"
         until(
@@ -212,7 +211,7 @@ class Trial:
         )
         assert process.poll() is None, self._migration.wait(process)
 
-    def _finish(self, process: subprocess.Popen[bytes]) -> None:
+    def _finish(self, process: Process) -> None:
         if self._case.mode == "full":
             result = self._migration.wait(process)
             assert result.status == 0, result

@@ -22,6 +22,7 @@ from pymongo import MongoClient
 from shake.codec.contract import Options
 from shake.schema import Attribute, Keys
 from tests.support.expected import expected
+from tests.support.starter import Started, starter
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
 from tests.support.wait import until
 
@@ -31,6 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MANY_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 20}
 #: The same for a table of few items.
 SMALL_PAGES = {"full__read__concurrency": 4, "qps__full__batch_num": 5}
+
+
+Process = subprocess.Popen[bytes] | Started
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,13 @@ class Migration:
         }
         keys |= {key.replace("__", "."): value for key, value in settings.items()}
         self.conf.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()))
-        self.running: list[subprocess.Popen[bytes]] = []
+        self.running: list[Process] = []
         self.workers = 2  # 0: there is no option for them
-        #: Python that the supervisor's process runs first, as to make a time shorter.
+        #: Code that the supervisor's process runs first, as to make a time shorter, in a Python of
+        #: its own.
         self.first = ""
 
-    def start(self, *arguments: str, workers: int = 0) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, workers: int = 0) -> Process:
         """Start the supervisor; what it prints goes to files in the folder.
 
         ``arguments`` with ``--conf`` replace the usual one.
@@ -98,23 +103,22 @@ class Migration:
             if any(one.startswith(("--conf", "-conf")) for one in arguments)
             else ["--conf", str(self.conf)]
         )
-        program = [str(ROOT / "bin/shake-supervisor")]
-        if self.first:
-            main = "from shake.cli.supervisor import main; raise SystemExit(main())"
-            program = ["-c", f"import sys; sys.path[0] = {str(ROOT)!r}; {self.first}; {main}"]
         count = workers or self.workers
-        command = [sys.executable, *program, *conf, *(["--workers", str(count)] if count else [])]
+        given = [*conf, *(["--workers", str(count)] if count else []), *arguments]
         output = self._output(len(self.running))
         with output[0].open("wb") as out, output[1].open("wb") as err:
-            process = subprocess.Popen(
-                [*command, *arguments],
-                stdout=out,
-                stderr=err,
-            )
+            process: Process
+            if self.first:
+                main = "from shake.cli.supervisor import main; raise SystemExit(main())"
+                code = f"import sys; sys.path[0] = {str(ROOT)!r}; {self.first}; {main}"
+                command = [sys.executable, "-c", code, *given]
+                process = subprocess.Popen(command, stdout=out, stderr=err)
+            else:
+                process = starter().start("shake-supervisor", given, out, err)
         self.running.append(process)
         return process
 
-    def wait(self, process: subprocess.Popen[bytes], timeout: float = 60) -> Result:
+    def wait(self, process: Process, timeout: float = 60) -> Result:
         """Wait for a run to end."""
         status = process.wait(timeout)
         texts = [one.read_text() for one in self._output(self.running.index(process))]
@@ -159,7 +163,7 @@ class Migration:
         """The first such child, as soon as there is one."""
         return until(lambda: next(iter(self.children(role)), None))
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Process) -> None:
         """SIGKILL the supervisor and all its children at once; return when they are gone."""
         tree = [psutil.Process(process.pid)]
         tree += tree[0].children()
