@@ -62,7 +62,11 @@ format: $(READY) ## Format the code, and fix what can be fixed.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: $(READY) ## Build the documentation into build/site, and check its links.
+.venv/.docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: .venv/.docs ## Build the documentation into build/site, and check its links.
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 generated: $(READY) ## Write the files that are made of the code: man pages, completion, key lists.
