@@ -36,8 +36,11 @@ define browser
   echo 'make $(1): THE STATUS PAGE WAS NOT TESTED IN A BROWSER: chromium or chromedriver is missing.'
 endef
 
+# Each process of pytest reads all the files that it is given.
+SLOW = $(shell grep --files-with-matches mark.slow tests/test_*.py)
+
 slow: $(READY) ## Run the tests that take the longest, which `make test` leaves out.
-	$(BIN)/python -m pytest -m slow --numprocesses 8 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses 6 --dist worksteal $(ARGS) $(SLOW)
 
 browser: $(READY) ## Test the status page in a real browser (chromium and chromedriver).
 	@$(call browser,$@)

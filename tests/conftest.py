@@ -1,11 +1,13 @@
 """The servers that tests share, one of each a session, and names that keep tests apart.
 
-SHAKE_TEST_DYNAMODB_URL and SHAKE_TEST_MONGO_URI name servers that run already.
+SHAKE_TEST_DYNAMODB_URL and SHAKE_TEST_MONGO_URI name servers that run already. SHAKE_TEST_SECONDS
+limits the time of a run on a slow machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import time
@@ -30,6 +32,13 @@ from tests.support.migration import Migration
 from tests.support.streams import Clock, Simulator
 from tests.support.tables import connect, create_table, put_items
 
+#: Seconds after which no further test begins: the rest is skipped, and counted as skipped.
+SECONDS = float(os.environ.get("SHAKE_TEST_SECONDS", "inf"))
+#: A text that decides the order of the test files, so that it is not always the same that is
+#: skipped.
+ORDER = os.environ.get("SHAKE_TEST_ORDER", "")
+BEGAN = time.monotonic()
+
 DYNAMODB_URL = os.environ.get("SHAKE_TEST_DYNAMODB_URL")
 MONGO_URI = os.environ.get("SHAKE_TEST_MONGO_URI")
 
@@ -52,6 +61,17 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if ORDER:
+        items.sort(key=lambda item: hashlib.sha256(f"{ORDER}{item.path.name}".encode()).digest())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    if time.monotonic() - BEGAN > SECONDS:
+        pytest.skip("SHAKE_TEST_SECONDS are over")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
