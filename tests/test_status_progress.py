@@ -236,7 +236,7 @@ def test_a_terminal_without_a_cursor_gets_log_lines(
     terminal = Terminal()
     make_reporter(terminal, interval=0.0).tick(task(table(items=100)), 0.0)
     assert terminal.getvalue() == ""
-    assert len(lines.messages) == 2
+    assert len(lines.messages) == 1
 
 
 def test_the_summary_tells_totals_rates_and_costs() -> None:
