@@ -27,6 +27,8 @@ from tests.test_target_identity import (
     key_index_dropped,
 )
 
+pytestmark = pytest.mark.slow
+
 #: Of a check that changes all it can.
 MEND = ("--repair", "--yes", "--delete-extra")
 

@@ -14,6 +14,8 @@ from bson.raw_bson import RawBSONDocument
 from shake.cli import check
 from tests.support.copied import Copied, make_table
 
+pytestmark = pytest.mark.slow
+
 ITEM = {
     "pk": {"S": "a"},
     "s": {"S": "\ufffd"},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,13 @@ from shake.cli.definition import Command, root_parser
 from shake.cli.main import COMMANDS, main
 from shake.config.declared_keys import KEYS
 from tests.support.migration import ROOT, Migration, compare
+from tests.support.starter import run
 from tests.support.tables import create_table, put_items
 
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 
 
-def shake(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "bin/shake"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+shake = partial(run, "shake", folder=ROOT)
 
 
 def help_of(command: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> str:

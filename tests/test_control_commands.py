@@ -35,6 +35,8 @@ from tests.support.steering import (
 from tests.support.streams_faults import slow
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def running(followed: Followed) -> Migration:

@@ -365,6 +365,7 @@ HALTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", ["step down", "kill"])
 @pytest.mark.parametrize("command", list(HALTS))
 def test_a_command_that_a_fail_over_interrupts_is_carried_out(

@@ -27,6 +27,8 @@ from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 from tests.support.wire import TRANSACTION_TOO_OLD
 
+pytestmark = pytest.mark.slow
+
 
 class Script(Server):
     """A server that is a line of Python."""

@@ -11,6 +11,8 @@ from tests.support.followed import Followed
 from tests.support.wait import until
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 #: Sends the supervisor a signal when the farm has ended, before it reports how.
 SIGNALLED = (
     "import os, signal; from shake.run.resync import Resync; look = Resync.look; "

@@ -16,6 +16,8 @@ from tests.support.streams_faults import calling
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 Migrate = Callable[..., Migration]
 
 FIRST = Origin("arn:aws:dynamodb:eu-west-1:1:table/orders", "id-1", 1700000000.25)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tests.support.followed import Followed
 from tests.support.wait import until
+
+pytestmark = pytest.mark.slow
 
 TABLES = 7
 

@@ -25,6 +25,8 @@ from tests.support.status import status
 from tests.support.streams_faults import calling
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 CPUS = len(os.sched_getaffinity(0))
 #: Lines of mountinfo, for the folder of a mount and the root that it shows.
 V2 = "30 24 0:26 {root} {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"

@@ -13,6 +13,8 @@ from tests.support.followed import Followed, copies, stopped
 from tests.support.migration import Migration, Result
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 #: How the target can change behind the task, and what a start then says of it.
 Change = Callable[[Any, str], object]
 
@@ -164,7 +166,6 @@ def test_a_change_for_a_collection_that_has_changed_hands_says_what_became_of_it
     assert "removes its checkpoint" in result.line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

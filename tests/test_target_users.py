@@ -13,6 +13,8 @@ from shake.demo.mongo import MongoServer
 from tests.support.followed import Followed
 from tests.support.migration import ROOT, Migration
 
+pytestmark = pytest.mark.slow
+
 ROLES = ["readWriteAnyDatabase"]
 
 

@@ -24,6 +24,8 @@ from tests.support.migration import ROOT
 from tests.support.snapshots import task
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 DEPLOY = ROOT / "deploy"
 RULES = yaml.safe_load((DEPLOY / "prometheus-rules.yaml").read_text(encoding="utf-8"))
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))

@@ -17,6 +17,8 @@ from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.streams_faults import instead
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 SECRET = "T0P-s3cret-hook"
 
 

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import cache
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = Path()
 
 #: Seconds between two looks whether a process has ended.
 _LOOK_EVERY = 0.01
@@ -81,11 +83,13 @@ class Starter:
                 stdout=subprocess.DEVNULL,
             )
 
-    def start(self, program: str, arguments: list[str], out: IO[Any], err: IO[Any]) -> Started:
-        """Start a program of ``bin/`` as this process would: its folder, environment, signals."""
+    def start(
+        self, program: str, arguments: list[str], out: IO[Any], err: IO[Any], folder: Path = HERE
+    ) -> Started:
+        """Start a program of ``bin/`` as this process would: its environment and signals."""
         order = {
             "argv": [str(ROOT / "bin" / program), *arguments],
-            "folder": os.getcwd(),
+            "folder": str(folder.resolve()),
             "environment": dict(os.environ),
             "ignored": [one for one in _IGNORABLE if signal.getsignal(one) is signal.SIG_IGN],
         }
@@ -103,6 +107,18 @@ class Starter:
 def starter() -> Starter:
     """The one of this process."""
     return Starter()
+
+
+def run(
+    program: str, *arguments: str, folder: Path = HERE, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of ``bin/`` to its end."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = starter().start(program, list(arguments), out, err, folder)
+        status = process.wait(timeout)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([program, *arguments], status, out.read(), err.read())
 
 
 def main() -> None:

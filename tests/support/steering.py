@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from tests.support.followed import Followed, copies
 from tests.support.migration import Migration, Result
-from tests.support.starter import starter
+from tests.support.starter import run
 from tests.support.status import status
 from tests.support.streams_faults import calling
 from tests.support.wait import until
@@ -23,12 +22,8 @@ from tests.support.wait import until
 
 def shake(migration: Migration, command: str, *arguments: str, timeout: float = 60) -> Result:
     """``shake COMMAND --conf FILE ...``, to its end."""
-    given = [command, "--conf", str(migration.conf), *arguments]
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        status = starter().start("shake", given, out, err).wait(timeout)
-        out.seek(0)
-        err.seek(0)
-        return Result(status, out.read(), err.read())
+    done = run("shake", command, "--conf", str(migration.conf), *arguments, timeout=timeout)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def control(migration: Migration, *arguments: str) -> str:
