@@ -457,6 +457,18 @@ def test_the_rate_is_of_the_table_s_own_time_and_the_time_left_within_the_budget
     assert status.seconds_left == pytest.approx(left, rel=0.1)
 
 
+def test_the_time_left_is_unknown_once_dynamodb_s_count_is_read() -> None:
+    copy = copy_of([SegmentRecord(0), SegmentRecord(1)])
+    reading = Reading(copy)
+    reading.now = 1.0
+    leases = reading.lease(), reading.lease()
+    for last_key, left in ((b"k", None), (None, 0.0)):
+        for lease in leases:
+            reading.publish(lease, page(lease.number, last_key, 50))  # of 100
+        reading.store()
+        assert copy.status(1.0, filtered=False).seconds_left == left
+
+
 def test_what_a_copy_that_was_dropped_may_have_left_is_removed_too() -> None:
     plan = plan_of([SegmentRecord(0, run=3)], run=3)
     first, _ = segment_tail(STAMP, 0, 0)

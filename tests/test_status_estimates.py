@@ -59,6 +59,12 @@ def test_a_table_that_needs_longer_than_all_together_counts() -> None:
     assert end.seconds == 400.0
 
 
+@pytest.mark.parametrize("expected", [0, 300, 400])
+def test_no_end_is_told_once_dynamodb_s_count_is_read(expected: int) -> None:
+    grown = copying(0.4, expected_items=expected, segments_done=3)
+    assert finish(grown, past(*[6] * 16)) is None
+
+
 @pytest.mark.parametrize("known", [[], past(6), past(0, 0, 0)], ids=["none", "short", "still"])
 def test_no_end_is_told_before_it_can_be(known: list[Point]) -> None:
     assert finish(copying(0.4), known) is None

@@ -67,6 +67,18 @@ def test_the_time_left_is_unknown_while_nothing_moves() -> None:
     assert total(task(table(state="done"))).seconds_left == 0.0
 
 
+@pytest.mark.parametrize("expected", [0, 400, 500])
+def test_no_time_left_is_made_up_once_dynamodb_s_count_is_read(expected: int) -> None:
+    """The count can be six hours old."""
+    grown = table("grown", items=500, rate=50.0, expected_items=expected, segments_done=3)
+    ahead = table("ahead", items=500, rate=50.0, seconds_left=10.0)
+    for other in (ahead, table(state="indexing")):
+        assert total(task(grown, other)).seconds_left is None
+    empty = table("empty", "waiting", expected_items=0)
+    assert total(task(empty, ahead)).seconds_left == 10.0
+    assert total(task(empty, table("built", "indexing", items=900, rate=9.0))).seconds_left is None
+
+
 @pytest.mark.parametrize("state", ["trimming", "indexing", "broken"])
 def test_no_time_left_is_made_up_for_what_is_copied_and_not_ready(state: str) -> None:
     copied = table("copied", state, items=900, rate=9.0, segments_done=4)

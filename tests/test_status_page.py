@@ -56,7 +56,7 @@ def test_a_paused_copy_names_no_end() -> None:
 
 def test_no_end_is_named_before_it_can_be_told() -> None:
     head = shown(task(table(items=423)))["headline"]
-    assert head["lines"][0] == "It is too early to estimate when the copy ends."
+    assert head["lines"][0] == "It is not known yet when the copy ends."
 
 
 def test_a_task_that_follows_says_whether_one_can_switch_and_how() -> None:

@@ -267,9 +267,14 @@ class CopiedTable:
         )
 
     def _seconds_left(self, pace: float) -> float | None:
-        """The time left at so many items a second, no less than the budget of read units takes."""
+        """The time left at so many items a second, no less than the budget of read units takes.
+
+        It is unknown once DynamoDB's count, which can be hours old, is read and segments are left.
+        """
         total, budget = self._total, self.budget.capacity
         left = max(0, self.plan.table.items - total.scanned)
+        if self._unfinished and not left:
+            return None
         if not total.scanned:
             return seconds_left(left, pace)
         units = left * total.capacity / total.scanned

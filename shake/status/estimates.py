@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shake.phase import Phase
-from shake.status.figures import COMPLETE, COPIED, count, percent, total, work_left
+from shake.status.figures import (
+    COMPLETE,
+    COPIED,
+    count,
+    end_unknown,
+    percent,
+    total,
+    work_left,
+)
 from shake.status.history import Point, joined
 from shake.status.readiness import KEEPS_UP
 from shake.status.snapshot import Snapshot
@@ -40,14 +48,14 @@ def finish(snapshot: Snapshot, past: Sequence[Point]) -> Finish | None:
     seconds = sum(point.seconds for point in past)
     done = sum(point.work for point in past)
     left = sum(map(work_left, snapshot.tables))
-    if seconds < _LEAST or done <= 0:
+    to_copy = [table for table in snapshot.tables if table.state not in COMPLETE | COPIED]
+    if seconds < _LEAST or done <= 0 or (to_copy and end_unknown(to_copy)):
         return None
     length = max(1, len(past) // _PARTS)
     parts = [joined(past[at : at + length]) for at in range(0, len(past), length)]
     rates = sorted(part.work / part.seconds for part in parts)
     low, high = rates[len(rates) // 4], rates[-1 - len(rates) // 4]
     guess = left * seconds / done
-    to_copy = [table for table in snapshot.tables if table.state not in COMPLETE | COPIED]
     guess = max(guess, *(table.seconds_left or 0.0 for table in to_copy), 0.0)
     soonest = min(left / high if high else guess, guess * (1 - _DOUBT))
     latest = max(left / low if low else guess * 2, guess * (1 + _DOUBT))

@@ -109,13 +109,27 @@ def oldest_unread(snapshot: Snapshot) -> TableStatus | None:
     return max(tables, key=lambda table: table.unread or 0.0, default=None)
 
 
+def end_unknown(to_copy: Sequence[TableStatus]) -> bool:
+    """Whether DynamoDB's counts, which can be hours old, do not say how much is still to be read.
+
+    So it is where all items of a table's count are read and segments are left.
+    """
+    ahead = False
+    for table in to_copy:
+        if table.scanned < table.expected_items:
+            ahead = True
+        elif table.scanned and table.segments_done < table.segments:
+            return True
+    return not ahead
+
+
 def _seconds_left(tables: tuple[TableStatus, ...], pace: float) -> float | None:
     """What is left at the present pace, and no less than the slowest table says of itself."""
     unready = [table for table in tables if table.state not in COMPLETE]
     if not unready:
         return 0.0
     to_copy = [table for table in unready if table.state not in COPIED]
-    if not to_copy:  # the time to build indexes is unknown
+    if end_unknown(to_copy):  # or only indexes are left, whose time is unknown too
         return None
     left = 0.0
     for table in to_copy:

@@ -124,7 +124,7 @@ def _copying(snapshot: Snapshot, total: TableStatus, end: Finish | None) -> Head
     if snapshot.state == "paused":
         when = "It is paused: nothing is copied until it is resumed."
     elif end is None:
-        when = "It is too early to estimate when the copy ends."
+        when = "It is not known yet when the copy ends."
     else:
         when = _when(snapshot.time, end)
     part = fraction(total)
