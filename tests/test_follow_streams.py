@@ -27,6 +27,45 @@ from tests.support.wire import Moment, Wire
 # ---- what the stream holds arrives
 
 
+def test_a_question_of_the_supervisor_that_keeps_failing_degrades_the_task(
+    followed: Followed,
+) -> None:
+    """First before the copy counts as one, then while shards that are not listed hold changes."""
+    simulator = followed.simulator
+    table = simulator.table(followed.name)
+    followed.put("a")
+    migration = followed.task(http_profile=(port := free_port()), source__session__max_retries=3)
+    throttled = instead(error("ThrottlingException"))
+
+    def degraded_by(operation: str) -> bool:
+        task = status(port)
+        return task["state"] == "degraded" and operation in task["reason"]
+
+    simulator.faults.rule(
+        1.0,
+        throttled,
+        where=lambda call: (
+            call.operation == "DescribeTable" and any(map(copies, list(simulator.journal)))
+        ),
+    )
+    process = migration.start()
+    until(lambda: any(map(copies, list(simulator.journal))))
+    until(lambda: degraded_by("DescribeTable"))
+    assert status(port)["tables"][0]["state"] == "copying"
+    simulator.faults.clear()
+    followed.put("b")
+    followed.arrived("b")
+    simulator.faults.rule(1.0, throttled, where=lambda call: call.operation == "DescribeStream")
+    table.stream.roll_over(table.stream.open()[0])
+    followed.put("c")
+    until(lambda: degraded_by("DescribeStream"))
+    assert followed.collection.find_one({"pk": "c"}) is None
+    simulator.faults.clear()
+    followed.arrived("c")
+    result = stopped(migration, process)
+    assert "DescribeStream: ThrottlingException" in result.stderr + result.stdout
+
+
 def test_positions_are_durable_before_the_first_scan_and_never_latest(followed: Followed) -> None:
     table = followed.simulator.table(followed.name, shards=2)
     table.stream.roll_over(table.stream.open()[0])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.store import Store, open_store
 from shake.config import Config
+from shake.source.client import Retry
 from shake.source.clock import SourceClock
 from shake.source.contract import Source
 from shake.source.dynamodb import DynamoSource
@@ -18,6 +20,30 @@ from shake.source.endpoint import Endpoint
 from shake.source.session import CredentialSource, open_source
 
 log = logging.getLogger("shake")
+
+#: Texts that are kept until they are taken.
+_MOST_TEXTS = 100
+
+
+class SourceRetries:
+    """Logs repeated requests, and keeps what has failed ``max_tries`` times in a row. Thread-safe.
+
+    The source's clients add to it, and the loop of a run takes.
+    """
+
+    def __init__(self, max_tries: int) -> None:
+        self._max_tries = max_tries
+        self._texts: deque[str] = deque(maxlen=_MOST_TEXTS)
+
+    def add(self, retry: Retry) -> None:
+        text = f"{retry.operation}: {retry.reason}"
+        log.info("%s; retrying", text)
+        if retry.tries >= self._max_tries:
+            self._texts.append(text)
+
+    def take(self) -> list[str]:
+        """What has failed so often since the last call."""
+        return [self._texts.popleft() for _ in range(len(self._texts))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +59,14 @@ class RunConnections:
     checkpoints: Checkpoints
     clock: SourceClock
     spread: bool
+    retries: SourceRetries
 
     def client(self, stop: threading.Event) -> Source:
         """A client of the source, whose waits end with ``stop``."""
         return DynamoSource(
             self.endpoint,
             self.credentials,
-            on_retry=lambda retry: log.info("%s: %s; retrying", retry.operation, retry.reason),
+            on_retry=self.retries.add,
             stop=stop,
             clock=self.clock,
         )
@@ -50,5 +77,12 @@ def open_connections(config: Config, *, spread: bool = False) -> Iterator[RunCon
     """Raises RefusedError where source or store cannot be used."""
     endpoint, credentials = open_source(config)
     with contextlib.closing(open_store(config)) as store:
-        checkpoints = Checkpoints(store)
-        yield RunConnections(endpoint, credentials, store, checkpoints, SourceClock(), spread)
+        yield RunConnections(
+            endpoint,
+            credentials,
+            store,
+            Checkpoints(store),
+            SourceClock(),
+            spread,
+            SourceRetries(config.source_session_max_retries),
+        )

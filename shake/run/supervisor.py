@@ -50,6 +50,7 @@ class TaskRun:
         gc.freeze()
         gc.set_threshold(1_000_000)
         loop = self._loop
+        self._resources.opened.retries.take()  # what failed before has ended well
         loop.every(_SAVE_SECONDS, self._each_second)
         self._resources.desk.open(loop.post, self._execute)
         # A snapshot costs some 20 us a table: of many tables it is made less often.
@@ -133,6 +134,8 @@ class TaskRun:
 
     def _each_second(self) -> None:
         """Each second: save what has moved, and send on what waited for the task lock."""
+        for text in self._resources.opened.retries.take():
+            self._task.retrying(text)
         if self._parts.checkpointer.idle:
             self._save()
         self._parts.guard.release()
