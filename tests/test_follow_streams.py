@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shake.cli import main
 from shake.demo.servers import free_port
 from shake.stream.tip import COLD, TIP_AFTER
 from tests.support.crash import await_death
@@ -448,6 +449,35 @@ def test_changes_alone_are_followed_from_where_it_is_said(followed: Followed, st
     followed.simulator.clock.advance(300)
     process = migration.start()
     followed.arrived("later")
+    assert not any(map(copies, followed.simulator.journal))
+    stopped(migration, process)
+
+
+@pytest.mark.parametrize("start", ["trim_horizon", "latest"])
+def test_a_forgotten_table_is_followed_anew_from_where_it_is_said(
+    followed: Followed, start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    followed.simulator.table(followed.name)
+    migration = followed.task(sync_mode="incr", incr__start=start)
+    assert migration.run("--until-consistent").status == 0
+    followed.simulator.clock.advance(-600)
+    followed.put("between")
+    followed.simulator.clock.advance(600)
+    says = f"from incr.start = {start}: nothing is copied"
+    says += ", and changes made before that start are left out" * (start == "latest")
+    for command, what in (("forget", "it anew"), ("status", "anew what is not begun")):
+        table = [followed.name] * (command == "forget")
+        assert main.main([command, "--conf", str(migration.conf), *table]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"follows {what}, {says}" in said
+        assert "target.db.exist" not in said
+    followed.collection.insert_one({"pk": "of before"})  # is no reason to refuse the start
+    calls = len(followed.simulator.journal.of("GetRecords"))
+    process = migration.start()
+    until(lambda: any(one.status for one in followed.simulator.journal.of("GetRecords")[calls:]))
+    followed.put("now")
+    followed.arrived("now")
+    assert (followed.collection.find_one({"pk": "between"}) is None) == (start == "latest")
     assert not any(map(copies, followed.simulator.journal))
     stopped(migration, process)
 

@@ -46,10 +46,17 @@ def _forget(config: Config, tables: list[str]) -> int:
                 streams.say(f"table {table}: it has no checkpoint ({place})")
                 continue
             streams.say(
-                f"table {table}: its checkpoint is removed ({place}): the next start copies it "
-                f"anew; set target.db.exist = rename or drop where {config.namespace(table)} exists"
+                f"table {table}: its checkpoint is removed ({place}): the next start "
+                + _begins_anew(config, table)
             )
     return FORGOTTEN
+
+
+def _begins_anew(config: Config, table: str) -> str:
+    if config.sync_mode == "incr":
+        return f"follows it anew, {config.follows_anew}"
+    existing = f"where {config.namespace(table)} exists"
+    return f"copies it anew; set target.db.exist = rename or drop {existing}"
 
 
 def _change_summary(checkpoints: Checkpoints, table: str, lock: TaskLock) -> None:
@@ -89,8 +96,9 @@ FORGET = Command(
     name="forget",
     summary="remove the checkpoint of a table, to copy it anew",
     description="Removes what the task has saved of some tables: how far the copy is, positions in "
-    "the stream, and kept items. The next start copies them anew. It changes nothing at the source "
-    "or the target, and is refused while the task runs.",
+    "the stream, and kept items. The next start copies them anew. With sync_mode = incr it copies "
+    "nothing, and follows them anew from incr.start: latest leaves out the changes made before. "
+    "The command changes nothing at the source or the target, and is refused while the task runs.",
     examples=(("copy table orders anew", "{prog} --conf my.conf orders"),),
     statuses={
         FORGOTTEN: "removed, or there was none",

@@ -112,6 +112,8 @@ def _advice(config: Config, found: Standing) -> str:
         )
     forgotten = any(one.state == FORGOTTEN for one in summary.lines)
     if forgotten and summary.state in ("finished", "stopped"):
+        if config.sync_mode == "incr":
+            return f"shake run follows anew what is not begun, {config.follows_anew}"
         return (
             "shake run copies anew what is not begun; without target.db.exist it is refused while "
             "the collection exists"

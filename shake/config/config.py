@@ -116,6 +116,13 @@ class Config(DeclaredKeys):
             f"where {self.namespace(table)} exists"
         )
 
+    @property
+    def follows_anew(self) -> str:
+        """From where ``sync_mode = incr`` follows a table again whose checkpoint was removed."""
+        latest = self.incr_start == "latest"
+        left_out = ", and changes made before that start are left out" if latest else ""
+        return f"from incr.start = {self.incr_start}: nothing is copied{left_out}"
+
     def bad_of(self, table: str) -> str:
         """Where the kept items of a table are, in words."""
         return self._stored_at(bad_name(table))
