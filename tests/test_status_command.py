@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from contextlib import closing
@@ -21,8 +22,10 @@ from shake.checkpoint.standing import standing as standing_of
 from shake.checkpoint.store import open_store
 from shake.checkpoint.summary import MAX_TABLES, TaskSummary
 from shake.checkpoint.task_lock import TaskLock
+from shake.cli import main
 from shake.cli.status import _document, _lines
 from shake.config import load
+from shake.control import client
 from shake.phase import Phase
 from shake.run.summaries import Summaries, summarize
 from shake.status.snapshot import FINISHING, Snapshot
@@ -219,6 +222,41 @@ def test_a_killed_run_is_told_from_one_that_runs(followed: Followed, store: dict
     assert (found["state"], found["running"], found["live"]) == ("killed", False, False)
     assert "start the task again" in found["what_to_do"]
     assert stored(followed, migration) == before
+
+
+def test_a_run_that_is_suspended_is_said_not_to_answer(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.5)
+    migration = task(followed, {})
+
+    def says(*arguments: str) -> str:
+        assert main.main(["status", "--conf", str(migration.conf), *arguments]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    process = migration.start()
+    followed.equal()
+    until(lambda: standing(migration)["live"])
+    process.send_signal(signal.SIGSTOP)
+    found = json.loads(says("--json"))
+    assert (found["state"], found["running"], found["live"]) == ("running", True, False)
+    summaries = followed.mongo.client[f"{followed.name}-checkpoint"].status_table
+
+    def aged() -> bool:
+        """What was on its way when the run was suspended has arrived before."""
+        summaries.update_one({"_id": "summary"}, {"$inc": {"At": -61.0}})
+        return json.loads(says("--json"))["running"] is None
+
+    until(aged)
+    found = json.loads(says("--json"))
+    assert (found["state"], found["seconds_left"]) == ("hanging", None)
+    assert found["what_to_do"].startswith(f"process {process.pid} does not answer: ")
+    assert f"kill -CONT {process.pid} resumes it" in says()
+    process.send_signal(signal.SIGCONT)
+    followed.put("later")
+    followed.arrived("later")
+    assert json.loads(says("--json"))["running"] is True
+    stopped(migration, process)
 
 
 def test_a_finished_copy_says_so(followed: Followed) -> None:

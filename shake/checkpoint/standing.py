@@ -19,13 +19,14 @@ _WATCH = OVERDUE + 5.0
 
 
 class Run(Enum):
-    """What is known of the run of a task."""
+    """What is known of the run of a task. HANGING: its process is there, and does not answer."""
 
     NONE = "not begun"
     STARTING = "starting"
     RUNNING = "running"
     KILLED = "killed"
     SILENT = "silent"
+    HANGING = "hanging"
     ENDED = "ended"
 
 

@@ -19,9 +19,9 @@ from shake.cli.definition import Command
 from shake.config import Config, Loaded, Redactor
 from shake.config.secrets import hosts
 from shake.control.address import socket_path
-from shake.control.client import ask
+from shake.control.client import NoAnswer, NotRunning, ask
 from shake.control.commands import GetStatus
-from shake.errors import GapError, RunError, ShakeError
+from shake.errors import GapError, ShakeError
 from shake.process.heartbeat import KILL_AFTER, UNANSWERED
 from shake.status.figures import COMPLETE, clock_time, duration, iso, many, percent, size, utc
 from shake.status.headline import RESTART
@@ -29,6 +29,8 @@ from shake.status.logs import one_line
 from shake.status.snapshot import FINISHING
 from shake.status.wrapping import terminal_width, wrapped
 
+#: Age in seconds of a summary from which on a run that does not answer hangs: see Summaries.
+_OVERDUE = 60.0
 #: Tables that are listed for a user; with --json all that are saved.
 _LISTED = 20
 
@@ -52,10 +54,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _look(config: Config) -> tuple[Standing, bool]:
     """How the task stands, and whether the run itself says so, and not the store."""
-    if live := _ask(config):
-        return Standing(Run.RUNNING, live.after(_saved(config) or live), None), True
+    answers = True
+    try:
+        if live := _ask(config):
+            return Standing(Run.RUNNING, live.after(_saved(config) or live), None), True
+    except NoAnswer:
+        answers = False
     with contextlib.closing(open_store(config, writable=False)) as store:
         found = standing(store)
+        overdue = found.summary is not None and time.time() - found.summary.at > _OVERDUE
+        if found.run is Run.RUNNING and overdue and not answers:
+            found = replace(found, run=Run.HANGING)
         if found.summary:
             with contextlib.suppress(ShakeError):  # the last words of the run are better than none
                 kept = len(all_kept(store))  # a repair can have changed that since
@@ -72,8 +81,8 @@ def _saved(config: Config) -> TaskSummary | None:
 
 
 def _ask(config: Config) -> TaskSummary | None:
-    """How the run on this machine stands; None where none can be asked."""
-    with contextlib.suppress(RunError):
+    """How the run on this machine stands; None where it does not say. Raises NoAnswer."""
+    with contextlib.suppress(NotRunning):
         for reply in ask(socket_path(config.pid_path, config.id), [GetStatus()]):
             if reply.done and reply.status:
                 return TaskSummary.of("of the running task", reply.status)
@@ -100,6 +109,12 @@ def _advice(config: Config, found: Standing) -> str:
             return (
                 f"look after {found.holder}: it is gone, or cut off from its checkpoints; a start "
                 "on another machine takes the task over"
+            )
+        case Run.HANGING if found.holder:
+            pid = found.holder.pid
+            return (
+                f"process {pid} does not answer: if it was suspended, as by Ctrl-Z, kill -CONT "
+                f"{pid} resumes it; else end it by kill -KILL {pid}, and {RESTART}"
             )
     if summary is None or found.run is Run.STARTING:
         return ""
@@ -213,7 +228,7 @@ def _reason(run: Run, summary: TaskSummary) -> str:
 
 def _document(config: Config, found: Standing, live: bool, now: float) -> dict[str, Any]:
     summary = found.summary
-    alive = {Run.RUNNING: True, Run.STARTING: True, Run.SILENT: None}
+    alive = {Run.RUNNING: True, Run.STARTING: True, Run.SILENT: None, Run.HANGING: None}
     document: dict[str, Any] = {
         "task": config.id,
         "state": _state(found),
