@@ -58,6 +58,7 @@ CHANGES: list[tuple[Change, str, str]] = [
     (collection_made_anew, "is not the one that table", "all"),
     (collection_left_empty, "is not the one that table", "full"),
     (key_index_dropped, "lacks the unique index on the key", "all"),
+    (key_index_dropped, "lacks the unique index on the key", "incr"),
 ]
 
 
@@ -98,7 +99,9 @@ def contents(followed: Followed) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "mode"), CHANGES, ids=[change.__name__ for change, _, _ in CHANGES]
+    ("change", "said", "mode"),
+    CHANGES,
+    ids=[f"{change.__name__}, {mode}" for change, _, mode in CHANGES],
 )
 def test_a_copy_whose_collection_is_not_as_it_was_is_not_called_complete(
     followed: Followed, change: Change, said: str, mode: str

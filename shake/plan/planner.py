@@ -147,11 +147,13 @@ class Planner:
                 f"the copy of table {name} is not complete: go on with sync_mode = all, or full"
             )
         record = replace(plan.record, segments=0, phase=Phase.DONE)
-        if plan.identity.collection_uuid and plan.action is not Action.COMPLETE:
-            plan = self._verified(plan)
-        elif found := self._target.find(plan.namespace, plan.table):
+        complete = plan.action is Action.COMPLETE
+        plan = replace(plan, action=Action.FOLLOW, record=record, segments=())
+        if plan.identity.collection_uuid and not complete:
+            return self._verified(plan)
+        if found := self._target.find(plan.namespace, plan.table):
             self.refusals += filter(None, [collation_problem(name, plan.namespace, found)])
-        return replace(plan, action=Action.FOLLOW, record=record, segments=())
+        return plan
 
     def _copied(self, plan: TablePlan) -> TablePlan:
         """A copy that was begun without its stream's positions misses what changed meanwhile."""

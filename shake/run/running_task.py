@@ -325,7 +325,8 @@ class RunningTask:
     def indexed(self, table: int, done: writer_messages.Done) -> None:
         copy = self.parts.copies[table]
         copy.error = done.error
-        self.parts.copy_phases.save_collection(copy, done.collection_uuid)
+        if done.has_key_index:  # else a start would refuse the collection, and build no index
+            self.parts.copy_phases.save_collection(copy, done.collection_uuid)
 
     def shards_changed(self, table: int) -> None:
         if followed := self.parts.followed_tables.get(table):
