@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.faulty import error
+from tests.support.followed import HASTY, Followed, copies
 from tests.support.migration import Migration
+from tests.support.streams_faults import instead
 from tests.support.tables import create_table, put_items
+from tests.support.wait import until
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.slow
@@ -72,3 +76,81 @@ def test_a_kill_while_it_begins_again_changes_nothing(
     del found["_id"]
     assert found == STORED
     assert collections(mongo, name) == []
+
+
+def lose_what_was_there(followed: Followed, name: str) -> None:
+    """A day later the stream of a table has other shards."""
+    stream = followed.simulator.tables[name].stream
+    [first] = stream.open()
+    stream.roll_over(first)
+    followed.simulator.advance(25 * 3600)
+    assert first not in stream.shards
+
+
+def test_a_copy_that_begins_again_with_other_settings_needs_no_change_from_before(
+    followed: Followed,
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.table.put(BAD)
+    assert followed.task(full__read__concurrency=1).run().status == 1
+    lose_what_was_there(followed, followed.name)
+    migration = followed.task(full__read__concurrency=1, convert___id="other")
+    migration.first = HASTY
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    [found] = followed.collection.find()
+    del found["_id"]
+    assert found == STORED
+
+
+def test_a_copy_that_was_killed_before_it_read_anything_needs_no_change_from_before(
+    followed: Followed,
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    with Wire(*followed.mongo.client.address) as wire:
+        killed = followed.task(target=wire.uri)
+        place = f"{followed.name}.{followed.name}"
+        wire.stop_at("answer", "create", place, lambda: killed.kill(killed.running[-1]))
+        assert killed.run().status == -signal.SIGKILL
+    lose_what_was_there(followed, followed.name)
+    assert not any(map(copies, followed.simulator.journal))
+    migration = followed.task()
+    migration.first = HASTY
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
+
+
+def test_a_copy_that_waits_for_its_turn_needs_no_change_from_before(followed: Followed) -> None:
+    """Nor do its shards leave more behind with each start."""
+    first, second = followed.name, f"{followed.name}-2"
+    for name in (first, second):
+        followed.simulator.table(name).put({"pk": {"S": "a"}})
+    throttled = instead(error("ThrottlingException"))
+    followed.simulator.faults.rule(1.0, throttled, where=copies)
+    migration = followed.task(filter__collection__white=f"{first};{second}", full__concurrency=1)
+
+    def killed() -> str:
+        """The table whose copy waited."""
+        before, process = len(followed.simulator.journal), migration.start()
+        until(lambda: any(map(copies, followed.simulator.journal[before:])))
+        migration.kill(process)
+        [begun] = {one.table for one in followed.simulator.journal[before:] if copies(one)}
+        return second if begun == first else first
+
+    waiting = killed()
+    saved = followed.mongo.client[f"{followed.name}-checkpoint"][waiting]
+    count = saved.count_documents({})
+    assert killed() == waiting
+    assert saved.count_documents({}) == count
+    followed.simulator.faults.clear()
+    migration.first = HASTY
+    stream = followed.simulator.tables[waiting].stream
+    stream.roll_over(stream.open()[0])
+    followed.simulator.clock.advance(25 * 3600)
+    stream.trim(followed.simulator.clock() - 24 * 3600)
+    result = migration.run("--until-consistent")
+    assert result.status == 0, result
+    for name in (first, second):
+        assert followed.mongo.client[followed.name][name].count_documents({"pk": "a"}) == 1

@@ -30,7 +30,7 @@ from shake.source.contract import Stream
 from shake.source.streams import stream_problem
 from shake.status.figures import many
 from shake.stream.journal import Journal
-from shake.stream.shard import Shard, ShardState, as_number
+from shake.stream.shard import ShardState, as_number
 from shake.targets.choice import index_names, namespace_problems, problems
 from shake.targets.contract import Location, OnExisting, Staging, Target
 from shake.targets.same_collection import collation_problem, mismatch
@@ -58,6 +58,17 @@ def _with_policy(plan: TablePlan, on_existing: OnExisting, backup: str = "") -> 
     """The plan, with what becomes of an existing collection."""
     record = replace(plan.record, on_existing=on_existing, backup=backup or plan.record.backup)
     return replace(plan, action=Action[on_existing.upper()], record=record)
+
+
+def _without_old_positions(plan: TablePlan) -> TablePlan:
+    """The plan; where its copy begins now, it needs no change from before, which can be trimmed.
+
+    Where changes are applied already, a user can go back to ``sync_mode = incr``: they stay.
+    """
+    begins = plan.copies and plan.record.phase is Phase.PREPARING
+    if plan.stream is None or not begins or any(one.sequence for one in plan.stream.shards):
+        return plan
+    return replace(plan, stream=StreamPlan(plan.stream.stream))
 
 
 def _stores_nothing(record: TableRecord, segments: list[SegmentRecord]) -> bool:
@@ -93,6 +104,9 @@ class Planner:
             return with_origin(plan, table.origin)
         if difference:  # what else was found follows from it
             self.refusals[found:] = [another_table(self._config, table.name, difference)]
+            return plan
+        plan = _without_old_positions(plan)
+        self._check_journal(plan)
         return plan
 
     def _name_others(self, plan: TablePlan) -> None:
@@ -118,23 +132,22 @@ class Planner:
         record, shards = self._checkpoints.load_stream(table.name)
         if problem := stream_problem(table.name, stream):
             self.refusals.append(problem)
-        self._check_journal(table, shards)
         plan = replace(plan, stream=StreamPlan(stream, record, tuple(shards)))
         alone = self._config.sync_mode == "incr" and not plan.gap
         return self._follow(plan) if alone else self._copied(plan)
 
-    def _check_journal(self, table: Table, shards: list[Shard]) -> None:
+    def _check_journal(self, plan: TablePlan) -> None:
         """What is journaled and not applied must be where it was."""
-        journal = Journal(self._config.journal_folder)
+        journal, name = Journal(self._config.journal_folder), plan.table.name
         missing = sum(
             as_number(one.journal.sequence) > as_number(one.sequence)
-            and not journal.file(table.name, one.id).exists()
-            for one in shards
+            and not journal.file(name, one.id).exists()
+            for one in (plan.stream.shards if plan.stream else ())
             if one.journal and one.state is not ShardState.APPLIED
         )
         if missing:
             self.refusals.append(
-                f"table {table.name}: the journal of {missing} of its shards is not in "
+                f"table {name}: the journal of {missing} of its shards is not in "
                 f"{journal.folder}: start in the folder, and on the machine, where the last run "
                 "was, or set journal.path to where it is"
             )

@@ -102,6 +102,7 @@ class _Chooser:
         what is older than the moment is left out.
         """
         name, now = table.table.name, self.now()
+        earlier, _ = self.checkpoints.load_stream(name)
         self.ours()
         Journal(self.config.journal_folder).clear(name)  # of a copy that is given up
         stream = plan.stream if plan.stream.enabled else self.source.enable_stream(name)
@@ -114,6 +115,7 @@ class _Chooser:
             stream.arn,
             since=now - _ROUNDED if latest else 0.0,
             began=now,
-            generation=new_generation(),
+            # Of an unfinished start's shards, those of the same names are replaced then.
+            generation=earlier.generation if earlier else new_generation(),
         )
         return StreamPosition(record, shards)
