@@ -20,7 +20,7 @@ from tests.support.faulty import Reply, error
 from tests.support.followed import HASTY, Followed, copies, stopped
 from tests.support.migration import Migration
 from tests.support.status import status
-from tests.support.streams_faults import Call, calling, corrupt, cut, instead, shortened
+from tests.support.streams_faults import Call, calling, corrupt, cut, instead, shortened, slow
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
@@ -194,6 +194,26 @@ def test_more_shards_than_readers_take_turns(followed: Followed) -> None:
     process = migration.start(workers=1)
     until(lambda: followed.simulator.journal.of("GetRecords"))
     for number in range(60):
+        followed.put(f"k{number}")
+    followed.equal()
+    stopped(migration, process)
+
+
+@pytest.mark.slow
+def test_a_shard_ends_though_each_answer_takes_longer_than_its_turn(followed: Followed) -> None:
+    """Its end takes two answers within one turn."""
+    table = followed.simulator.table(followed.name, shards=3)
+    migration = followed.task(increase__concurrency=1)
+    migration.first = "from shake.follow import turns; turns.TURN = turns.TIP_TURN = 0.1"
+    process = migration.start(workers=1)
+    followed.put("a")
+    followed.arrived("a")
+    parent = table.stream.open()[0]
+    followed.simulator.faults.rule(
+        1.0, slow(2.5), where=lambda call: (call.operation, call.shard) == ("GetRecords", parent.id)
+    )
+    table.stream.roll_over(parent)
+    for number in range(20):
         followed.put(f"k{number}")
     followed.equal()
     stopped(migration, process)

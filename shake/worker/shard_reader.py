@@ -87,6 +87,7 @@ class Reader(threading.Thread):
         self._sequence = lease.sequence if lease.start else ""  # read the stream on behind it
         self._position = lease.sequence  # of the last record that is applied, or in the journal
         self._next = lease.iterator.text
+        self._last = ""  # the iterator that has said, once, that the shard is over
         self._corrupt = self._gone = 0  # answers of these kinds, in a row
         self._silence = Silence()
         if self._next:
@@ -143,7 +144,7 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        idle, last = FIRST_IDLE, ""  # the iterator that has said that the shard is over
+        idle = FIRST_IDLE
         while not self._reads_no_further:
             asked = boot_clock()
             if (page := self._ask()) is None:
@@ -153,10 +154,10 @@ class Reader(threading.Thread):
             if page.next_iterator is None:
                 if page.records:
                     self._drop_iterator(FIRST_IDLE)
-                elif self._next == last:
+                elif self._next == self._last:
                     return True
                 else:
-                    last = self._next
+                    self._last = self._next
                     self._context.stop.wait(_END_AGAIN)
                 continue
             self._next = page.next_iterator
@@ -187,9 +188,11 @@ class Reader(threading.Thread):
     def _reads_no_further(self) -> bool:
         """Whether this lease ends.
 
-        The tip must be known first: otherwise every turn might end too early to find it.
+        The tip, or the end, must be known first: otherwise every turn might end too early to find
+        it.
         """
-        return self._ended.is_set() and (self._at_once or not self._silence.undecided)
+        over = bool(self._last) and self._next == self._last  # perhaps: it is asked for again
+        return self._ended.is_set() and (self._at_once or not (over or self._silence.undecided))
 
     def _ask(self) -> codec.ChangePage | None:
         """Ask for records once, and take them; None, after a pause, where it must ask again."""
@@ -214,6 +217,7 @@ class Reader(threading.Thread):
             self._drop_iterator(1.0 if new else FIRST_IDLE)
         except codec.CorruptPage as error:
             self._corrupt += 1
+            self._last = ""
             self._silence.end()
             table, reason = self._lease.table, str(error)
             self._send(messages.ReadRetried(table, False, self._corrupt, reason))
