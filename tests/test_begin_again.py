@@ -78,6 +78,27 @@ def test_a_kill_while_it_begins_again_changes_nothing(
     assert collections(mongo, name) == []
 
 
+def test_a_copy_drops_the_one_before_it_only_when_a_later_run_would_know(
+    dynamodb: Any, mongo: Any, name: str, migrate: Callable[..., Migration]
+) -> None:
+    """So a run that was frozen while another one took the task over drops nothing of that one."""
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [BAD])
+    checkpoint = mongo.client[f"{name}-checkpoint"][name]
+
+    def stamp() -> int:
+        return int(checkpoint.find_one({"_id": "table"})["Stamp"])
+
+    with Wire(*mongo.client.address) as wire:
+        assert migrate(target=wire.uri).run().status == 1
+        before, dropping = stamp(), list[int]()
+        wire.stop_at("request", "drop", f"{name}.{name}", lambda: dropping.append(stamp()))
+        result = migrate(target=wire.uri, convert___id="other").run()
+    assert result.status == 0, result
+    assert dropping
+    assert dropping[0] > before
+
+
 def lose_what_was_there(followed: Followed, name: str) -> None:
     """A day later the stream of a table has other shards."""
     stream = followed.simulator.tables[name].stream

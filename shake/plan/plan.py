@@ -56,6 +56,7 @@ class TablePlan:
 
     ``identity`` is what the checkpoint is of, and ``saved`` what of that is stored already. Its
     origin is the source table that this run must find: the checkpoint's, or the one there is.
+    ``anew``: the checkpoint is of an unfinished copy, which this one replaces.
     """
 
     table: Table
@@ -66,6 +67,7 @@ class TablePlan:
     stream: StreamPlan | None = None
     identity: Identity = NO_IDENTITY
     saved: Identity | None = None
+    anew: bool = False
 
     @property
     def copies(self) -> bool:

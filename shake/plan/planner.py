@@ -185,7 +185,7 @@ class Planner:
         config = self._config
         record, saved = self._checkpoints.load(table.name)
         namespace = config.namespace(table.name)
-        fresh = record is None
+        fresh, anew = record is None, False
         if record is None:
             record = TableRecord(
                 table=table.name,
@@ -203,7 +203,7 @@ class Planner:
                 record = replace(
                     record.anew(self._stamp, record.segments, record.gap), settings=self._settings
                 )
-                saved = []
+                saved, anew = [], True
             else:
                 self.refusals += changed
         known = {one.segment: one for one in saved}
@@ -219,6 +219,7 @@ class Planner:
             indexes=tuple(index_names(table, config)),
             saved=identity,
             identity=identity or Identity(server=hosts(config.target_address)),
+            anew=anew,
         )
         self._check(table)
         if not fresh:

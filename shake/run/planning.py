@@ -122,6 +122,8 @@ def sweep(config: Config, plan: Plan) -> bool:
 def _swept_first(table: TablePlan) -> bool:
     if table.record.published:
         return table.stream is None
+    if table.anew:  # another process can have taken over the unfinished copy, and can fill it
+        return False
     return table.record.run > 0 and table.record.phase is Phase.PREPARING
 
 
