@@ -46,8 +46,10 @@ def take(config: Config, workers: int, stack: contextlib.ExitStack, *, spread: b
     """
     stack.enter_context(pidfile.hold(config.pid_path, config.id))
     opened = stack.enter_context(open_connections(config, spread=spread))
-    _, life = TaskLock.holder(opened.store)
-    if life is Life.UNKNOWN or STATUS_TABLE not in opened.store.collections():
+    with as_refusal(RunError):
+        _, life = TaskLock.holder(opened.store)
+        first = STATUS_TABLE not in opened.store.collections()
+    if life is Life.UNKNOWN or first:
         checked(first_plan(config, workers, opened, ports=True))
 
     def outlived() -> bool:
@@ -107,7 +109,7 @@ def take_over(config: Config, workers: int, stack: contextlib.ExitStack) -> Held
     """
     standby, token = Standby(), uuid.uuid4().hex
     with open_connections(config) as opened:
-        before = opened.checkpoints.load_summary()
+        before = standby.retry(opened.checkpoints.load_summary)
         alone = _first_here(config, stack)  # then the page of a run that has ended gives way
         checked(first_plan(config, workers, opened, ports=alone))
     if not alone:
@@ -143,8 +145,8 @@ def _locked(
 
     ``outlived``: see TaskLock.acquire.
     """
-    first = STATUS_TABLE not in opened.store.collections()
     with as_refusal(RunError):
+        first = STATUS_TABLE not in opened.store.collections()
         lock = TaskLock.acquire(opened.store, notice=notice, token=token, outlived=outlived)
     with lock.held():
         try:

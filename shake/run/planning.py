@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+from shake.checkpoint.contract import StoreUnavailable
 from shake.checkpoint.holder import Life
 from shake.checkpoint.standing import Run, standing
 from shake.checkpoint.task_lock import TaskLock
@@ -42,10 +43,11 @@ def dry_run(config: Config, workers: int, profile: int = 0, nodes: str = "") -> 
         plan = _plan(config, workers, opened)
         refusals = list(plan.refusals)
         gaps = () if refusals else gap_warnings(source, plan)
-        holder, life = TaskLock.holder(opened.store)
-        if life is Life.UNKNOWN:  # on another machine: it is watched, as a start does
-            stood = standing(opened.store)
-            holder = stood.holder if stood.run in (Run.STARTING, Run.RUNNING) else None
+        with as_refusal(RunError):
+            holder, life = TaskLock.holder(opened.store)
+            if life is Life.UNKNOWN:  # on another machine: it is watched, as a start does
+                stood = standing(opened.store)
+                holder = stood.holder if stood.run in (Run.STARTING, Run.RUNNING) else None
         if holder and life is not Life.GONE:
             refusals.append(f"this task is already run by {holder}: stop that one first")
         # A run has the ports while it is alive, and its page gives way when the next one starts.
@@ -76,7 +78,8 @@ def planned(config: Config, workers: int, opened: RunConnections, lock: TaskLock
     task: else it is what another run has made.
     """
     plan = _plan(config, workers, opened)
-    lock.check()
+    with as_refusal(StoreUnavailable):  # but not a lock that is lost
+        lock.check()
     return checked(_plan(config, workers, opened)) if sweep(config, checked(plan)) else plan
 
 
@@ -110,7 +113,7 @@ def sweep(config: Config, plan: Plan) -> bool:
     if not swept:
         return False
     target = open_target(config, stop=threading.Event(), on_retry=log.info)
-    with contextlib.closing(target):
+    with contextlib.closing(target), as_refusal(RunError):
         for table in swept:
             copy = table.record.copy_run
             if staging := target.staging(table.namespace, table.table, copy, log.info):
