@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from shake.check.changes import RecentChanges
@@ -195,3 +196,38 @@ def test_what_was_applied_is_not_read_and_all_else_is_whatever_time_it_has(
     found: list[Any] = []
     RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
     assert [key["pk"]["S"] for key in found] == ["since then", "later"]
+
+
+def ending(call: Call, answer: Callable[[], Reply]) -> Reply:
+    """The answer says that the shard has ended."""
+    reply = answer()
+    members = orjson.loads(reply.body)
+    del members["NextShardIterator"]
+    return replace(reply, body=orjson.dumps(members))
+
+
+@pytest.mark.parametrize("cold", [0, 1], ids=["behind a record", "without a record"])
+def test_one_answer_that_ends_a_shard_too_early_does_not_end_the_reading(
+    simulator: Simulator,
+    source: DynamoSource,
+    monkeypatch: pytest.MonkeyPatch,
+    cold: int,
+) -> None:
+    """The shard is closed, and has a child."""
+    monkeypatch.setattr("shake.check.changes._LIMIT", 1)
+    table = simulator.table("orders")
+    changes = since_now(source, table)
+    for number in range(3):
+        table.put({"pk": {"S": f"k{number}"}})
+    first = table.stream.open()[0].id
+    table.stream.roll_over(table.stream.open()[0])
+    simulator.cold_pages = cold
+
+    def is_first(call: Call) -> bool:
+        calls = simulator.journal.of("GetRecords", shard=first)
+        return call.operation == "GetRecords" and calls == [call]
+
+    simulator.faults.rule(1.0, ending, where=is_first)
+    found: list[Any] = []
+    changes.each(found.extend)
+    assert {key["pk"]["S"] for key in found} == {"k0", "k1", "k2"}

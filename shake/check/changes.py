@@ -24,7 +24,7 @@ from shake.source.dynamodb import DynamoSource
 from shake.stream.listing import Listed, ancestors, below
 from shake.stream.shard import Shard
 from shake.stream.tip import Silence
-from shake.worker.shard_reader import FIRST_IDLE
+from shake.worker.shard_reader import END_AGAIN, FIRST_IDLE
 
 #: Shards that are read at the same time.
 _THREADS = 16
@@ -187,26 +187,34 @@ class RecentChanges:
         Ends when an answer without records shows that all changes made before ``started``, by the
         boot clock, are read. The source's clock does not count here: it can be set meanwhile.
         """
-        buffer, silence = Buffer(), Silence()
+        buffer, silence, last = Buffer(), Silence(), ""  # the iterator that has ended the shard
         sequence = next((one.sequence for one in self.shards if one.id == shard), "")
         iterator = self._first_iterator(shard, start, sequence, buffer)
         while not self.source.stop.is_set():
             asked = boot_clock()
             try:
+                iterator = iterator or self.source.iterator(
+                    self.arn, shard, start, sequence, buffer
+                )
                 body = self.source.records(iterator, _LIMIT, buffer)
             except SourceError as error:
                 if error.code != EXPIRED_ITERATOR:
                     raise
-                iterator = self.source.iterator(self.arn, shard, start, sequence, buffer)
-                silence = Silence()
+                iterator, silence = "", Silence()
                 continue
             answer = loaded(body)
             records = answer["Records"]
             if records:
                 sequence = records[-1]["dynamodb"]["SequenceNumber"]
             created = max((_created(one) for one in records), default=0.0)
-            iterator = answer.get("NextShardIterator") or ""
-            yield [one["dynamodb"]["Keys"] for one in records], created, not iterator
+            following = answer.get("NextShardIterator") or ""
+            over = not (following or records) and iterator == last
+            yield [one["dynamodb"]["Keys"] for one in records], created, over
+            if not following:
+                last, iterator, silence = iterator, "" if records else iterator, Silence()
+                self.source.wait(END_AGAIN)
+                continue
+            iterator = following
             tip = silence.tip(len(records), asked)
             if tip is not None and tip - self.margin > started:
                 return

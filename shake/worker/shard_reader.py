@@ -40,7 +40,7 @@ _TIP_EVERY = 0.2
 
 #: Seconds after which an answer that ends the shard is asked for again: one can be false, and then
 #: changes would be lost for good.
-_END_AGAIN = 0.2
+END_AGAIN = 0.2
 
 #: Tries before a shard counts as gone. AWS might not know a newly listed shard everywhere yet.
 _GONE_AFTER = 5
@@ -158,7 +158,7 @@ class Reader(threading.Thread):
                     return True
                 else:
                     self._last = self._next
-                    self._context.stop.wait(_END_AGAIN)
+                    self._context.stop.wait(END_AGAIN)
                 continue
             self._next = page.next_iterator
             tip = self._silence.tip(page.records, asked)
