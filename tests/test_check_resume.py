@@ -218,6 +218,26 @@ def test_a_check_that_went_on_says_since_when_it_proves_equality(
     )
 
 
+def test_what_a_repair_has_repaired_is_not_found_by_the_check_that_was_interrupted_before(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
+) -> None:
+    copied = spoiled(dynamodb, mongo, name, tmp_path)
+    source = Interrupted(dynamodb.url, "Scan", 30)
+    with Faulty(otherwise=source) as server:
+        process = begin(copied, server.url, LAZY, "--workers=1")
+        until(source.reached.is_set)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        source.released.set()
+    checks = mongo.client[f"{name}-checkpoint"][f"{name}~data~check"]
+    assert checks.count_documents({"_id": {"$regex": "^findings-"}})
+    assert check.main([*copied.arguments, *SMALL, "--repair", "--yes", "--delete-extra"]) == 0
+    capsys.readouterr()
+    assert check.main([*copied.arguments, *SMALL]) == 0
+    assert "EQUAL: every item" in capsys.readouterr().out
+    assert check.main([*copied.arguments, *SMALL]) == 0
+
+
 def test_two_checks_of_one_task_do_not_run_at_the_same_time(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:

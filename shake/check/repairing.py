@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shake.check.belonging import CheckRefused
 from shake.checkpoint.checkpoints import Checkpoints
+from shake.checkpoint.checks import Checks
 from shake.checkpoint.holder import Holder, Life
 from shake.checkpoint.identity import Identity
 from shake.checkpoint.kept import KeptItems
@@ -108,6 +109,8 @@ def repairing(
 ) -> Iterator[Repairs]:
     """Hold the task lock, so that no supervisor runs the task meanwhile. Take a number for tables.
 
+    A check that was interrupted begins anew then: what it has found is repaired.
+
     Raises CheckRefused while one does and, but ``after_cutover``, where the last run was the
     cutover: the target can have newer content since. Raises TaskLockLost, at the end, where one has
     begun since.
@@ -123,5 +126,6 @@ def repairing(
             _verify_no_cutover(store, after_cutover)
             checkpoints = Checkpoints(store)
             checkpoints.take_number([table.name for table in tables], lock.renew)
+            Checks(store).end_interrupted()
             yield Repairs(config, checkpoints, lock, target)
             lock.renew()

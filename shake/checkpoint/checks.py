@@ -112,6 +112,11 @@ class Checks:
     def save_check(self, record: CheckRecord) -> None:
         self._store.write(STATUS_TABLE, [self._numbered(record.document())])
 
+    def end_interrupted(self) -> None:
+        """A check that is not completed cannot go on: what it has found changes from now on."""
+        if saved := read_one(self._store, STATUS_TABLE, CheckRecord.ID):
+            self._store.swap(STATUS_TABLE, saved, {**saved, "Done": True})
+
     def save_status(self, status: CheckStatus) -> None:
         """Save how far the check is, for the page of the task."""
         document = {"_id": _TOLD, "Format": FORMAT, **status._asdict()}
