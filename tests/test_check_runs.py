@@ -160,6 +160,17 @@ def test_a_sample_larger_than_the_table_is_the_table_both_ways(
     assert "120 items compared: 1 missing, 0 different, 1 extra" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kept", [0, 20])
+def test_a_sample_of_a_filtered_table_reads_no_more_than_it_is_told(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any, kept: int
+) -> None:
+    rows = [{"pk": {"S": f"k{n}"}, "n": {"N": "9" if n < kept else "0"}} for n in range(1000)]
+    copied = make_table(dynamodb, mongo, name, tmp_path, rows, **FILTER)
+    copied.copy()
+    assert run(copied, "--sample", "100") == 0
+    assert "of 100 scanned items were compared" in capsys.readouterr().out
+
+
 # ---- scan filter
 
 

@@ -345,3 +345,17 @@ def test_a_profile_shows_what_items_consist_of_and_which_are_bad(
     assert refused.status == 2
     assert "--profile is for --dry-run" in refused.stderr
     assert migration.run("--dry-run", "--profile", "10001").status == 2
+
+
+def test_a_profile_with_a_scan_filter_reads_no_more_items_than_it_is_told(
+    dynamodb: Any, name: str, migrate: Migrate
+) -> None:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": f"k{n}"}} for n in range(1000)])
+    migration = migrate(
+        full__read__filter_expression="pk = :k", full__read__filter_attributevalues="k```S```none"
+    )
+    result = migration.run("--dry-run", "--json", "--profile", "20")
+    assert result.status == 0, result
+    [found] = json.loads(result.stdout)["profiles"]
+    assert (found["items"], found["requests"] <= 20) == (0, True)

@@ -85,7 +85,10 @@ class Items:
                 self.positions[segment] = ScanPosition(segment, last, last is None)
 
     def some(self, count: int, rng: random.Random, *, holds_items: bool) -> None:
-        """Compare ``count`` items chosen at random, or all where there are no more."""
+        """Scan ``count`` items chosen at random, or all where there are no more; compare them.
+
+        A scan filter leaves out some of them.
+        """
         table, source = self._sides.table, self._sides.source
         segments = min(-(-table.items // _VISIT), _MAX_SEGMENTS) or 1
         if holds_items and not table.items:
@@ -96,12 +99,13 @@ class Items:
             segment, start = visits.popleft()
             page = source.page(segment, segments, start, min(_VISIT, count))
             with self._sides.gate.step():
-                count -= self._check(page)
+                self._check(page)
+            count -= page.scanned
             if page.last_key is not None:
                 visits.append((segment, page.last_key))
 
-    def _check(self, page: SourcePage) -> int:
-        """Compare a page; return how many items it has."""
+    def _check(self, page: SourcePage) -> None:
+        """Compare a page."""
         self._doubt([self._key(verdict.item) for verdict in self._unfit(page)])
         scanned = self._sides.config.scan_filter is None
         matcher = self._sides.stored.match(page, scanned=scanned)
@@ -116,7 +120,6 @@ class Items:
             self._doubt([self._key(verdict.item) for verdict in verdicts if verdict.kind])
         items = page.count + len(page.unfit)
         self._sides.listener.advanced(Advanced(items, page.scanned, len(page.packed)))
-        return items
 
     def _keys_of_few(self, page: SourcePage, numbers: Sequence[int]) -> list[Item]:
         """The typed keys of these documents; none where they are many, or not exact."""

@@ -89,6 +89,7 @@ class _Found:
     good: Item | None = None  # of which the first document is
     documents: list[bytes] = field(default_factory=list)
     bad: list[BadItem] = field(default_factory=list)
+    scanned: int = 0  # a scan filter leaves out some of them
     requests: int = 0
     units: float = 0.0
     problem: str = ""
@@ -97,7 +98,7 @@ class _Found:
 def take_profiles(
     config: Config, source: Source, plans: Sequence[TablePlan], items: int
 ) -> tuple[ProfileReport, ...]:
-    """A profile of each table, of so many items at most."""
+    """A profile of each table. So many items are read of it at most."""
     with ThreadPool(_THREADS) as threads:
         return tuple(threads.map(lambda plan: _profile(config, source, plan, items), plans))
 
@@ -136,11 +137,11 @@ def _profile(config: Config, source: Source, plan: TablePlan, items: int) -> Pro
 def _pages(
     config: Config, source: Source, plan: TablePlan, items: int, found: _Found
 ) -> Iterator[bytes]:
-    """Pages of all segments in turn, until there are enough items."""
+    """Pages of all segments in turn, until enough items are scanned."""
     limit = -(-items // SEGMENTS)
     scan = ScanPlan(plan.table.name, SEGMENTS, limit, filter=config.scan_filter)
     visits: deque[tuple[int, bytes | None]] = deque((n, None) for n in range(SEGMENTS))
-    while visits and (left := items - len(found.items)) > 0:
+    while visits and (left := items - found.scanned) > 0:
         segment, start = visits.popleft()
         scan = replace(scan, limit=min(limit, left))
         body = source.sample(scan, segment, start, max_tries=_MAX_TRIES)
@@ -153,6 +154,7 @@ def _add(found: _Found, body: bytes, options: codec.Options) -> None:
     page = codec.scan_page(body, options)
     documents, rejects = transcode(page)
     found.documents += documents
+    found.scanned += page.scanned
     found.units += page.capacity
     found.requests += 1  # each costs half a unit at least
     items, bad = bad_items.every_item(body), {reject.number for reject in rejects}
