@@ -209,6 +209,33 @@ def test_a_check_names_kept_items_and_a_repair_stores_them_when_it_can(
     assert check.main(arguments) == 0
 
 
+@pytest.mark.parametrize("part", ["sample", "filter"])
+def test_a_check_of_a_part_does_not_call_equal_what_it_has_not_compared(
+    dynamodb: Any,
+    name: str,
+    migrate: Callable[..., Migration],
+    tmp_path: Path,
+    capsys: Any,
+    part: str,
+) -> None:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": "a"}}, {"pk": {"S": "long"}, "n": LONG}])
+    settings: dict[str, Any] = {}
+    if part == "filter":
+        settings["full__read__filter_expression"] = "pk <> :k"
+        settings["full__read__filter_attributevalues"] = "k```S```a"
+    migration = migrate(**KEEP, **settings)
+    assert migration.run().status == 0
+    report = tmp_path / "report"
+    sample = ["--sample", "10"] if part == "sample" else []
+    assert check.main(["--conf", str(migration.conf), "--report", str(report), *sample]) == 1
+    out = capsys.readouterr().out
+    assert "no difference in what was compared, but for 1 kept item" in out
+    assert "equal" not in out.lower()
+    verdict = json.loads(report.read_text().splitlines()[-1])["verdict"]
+    assert verdict == "no difference but for kept items"
+
+
 def test_an_older_document_of_a_kept_item_is_not_extra(
     dynamodb: Any, mongo: Any, name: str, migrate: Callable[..., Migration], capsys: Any
 ) -> None:

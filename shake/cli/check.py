@@ -205,11 +205,14 @@ def _verdict(
     """The exit status, the verdict in a word, and the closing lines."""
     kept = many(findings.kept, "kept item")
     also_kept = f", and {kept}" if findings.kept else ""
+    part = config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter
+    but_kept = f"{'no difference' if part else 'equal'} but for kept items"
     if not findings.total and not findings.undecided:
         if findings.kept:
-            text = f"EQUAL but for {kept}, which cannot be stored: {list_kept}"
-            return DIFFERENT, "equal but for kept items", [text + _since(findings)]
-        if config.sync_schema_only or chosen.sample or chosen.since or config.scan_filter:
+            equal = "no difference in what was compared," if part else "EQUAL"
+            text = f"{equal} but for {kept}, which cannot be stored: {list_kept}"
+            return DIFFERENT, but_kept, [text + _since(findings)]
+        if part:
             return EQUAL, "no difference", ["no difference in what was compared"]
         text = f"EQUAL: every item and every document of task {config.id}{_since(findings)}"
         return EQUAL, "equal", [text]
@@ -217,7 +220,7 @@ def _verdict(
     if chosen.repair and findings.total == findings.repaired and not findings.undecided:
         text = f"{differences}, all repaired"
         if findings.kept:
-            return DIFFERENT, "equal but for kept items", [f"{text}{also_kept} cannot be stored"]
+            return DIFFERENT, but_kept, [f"{text}{also_kept} cannot be stored"]
         return EQUAL, "repaired", [f"{text} and looked at again"]
     lines = []
     if chosen.repair is Repair.ITEMS and findings.extra:
