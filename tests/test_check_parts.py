@@ -26,6 +26,7 @@ from shake.check.source import Pace
 from shake.codec.contract import KeyForm
 from shake.config import Config
 from shake.config.kinds import ReadBudget
+from shake.config.windows import Window
 from shake.errors import Stopped
 from shake.schema import Attribute, Keys, Table
 
@@ -159,6 +160,14 @@ def test_a_table_of_20_tb_is_said_to_cost_what_it_costs() -> None:
         "2,441,406,250 read capacity units, and 16h 57m at least (40,000 units a second: the "
         "default quota of AWS for a table)"
     )
+
+
+def test_the_limit_that_is_said_is_not_that_of_windows_which_a_check_does_not_keep() -> None:
+    table = replace(TABLE, items=10**6, bytes=10**9)
+    plain = replace(CONFIG, source_read_budget=ReadBudget(1000, False))
+    windows = replace(plain, source_windows=(Window(0, 1439, ReadBudget(1, False)),))
+    said = plan(plain, table, 1, holds_items=True).describe(plain)
+    assert plan(windows, table, 1, holds_items=True).describe(windows) == said
 
 
 class Clock(threading.Event):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from shake.checkpoint.records import SegmentRecord, TableRecord
@@ -33,7 +33,7 @@ class CheckPlan:
         segments = tuple(SegmentRecord(number) for number in range(self.segments))
         record = TableRecord(table.name, config.namespace(table.name), 0, self.segments)
         whole = TablePlan(table, Action.CREATE, record, segments)
-        limit = slowest(config, whole)
+        limit = slowest(replace(config, source_windows=()), whole)  # a check does not keep them
         reads = " (consistent reads; --eventual halves that)" * config.source_consistent_read
         about = f"about {many(table.items, 'item')}, {size(table.bytes)}"
         if self.holds_items and not table.items:
