@@ -133,6 +133,17 @@ def test_a_key_that_has_changed_often_is_named_once(
     assert "0 missing, 1 different, 0 extra, 0 duplicate" in capsys.readouterr().out
 
 
+def test_a_document_whose_key_is_an_array_of_a_changed_key_is_not_taken_for_that_of_the_key(
+    followed: Followed, tmp_path: Path
+) -> None:
+    arguments = checked(followed)
+    followed.collection.delete_one({"pk": "b"})
+    followed.collection.insert_one({"pk": ["b", "c"]})
+    report = tmp_path / "report"
+    assert check.main([*arguments, "--since", "--report", str(report)]) == 1
+    assert differences(report) == {("missing", "b")}
+
+
 def checked(followed: Followed) -> list[str]:
     """A table that was checked; the command line for the next check."""
     followed.simulator.table(followed.name)

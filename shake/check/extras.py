@@ -142,7 +142,9 @@ class Extras:
         decoded = bson.decode_all(b"".join(keys), DECODED)
         names = {self._document_name(one, one): key for one, key in zip(decoded, keys, strict=True)}
         for document in self._absent(self._sides.stored.documents_of(decoded)):
-            found[names[self._document_name(document, decoded[0])]].append(document)
+            # The target also finds an array that holds a key.
+            if key := names.get(self._document_name(document, decoded[0])):
+                found[key].append(document)
         return [Mismatch(key, self._state(some), some) for key, some in found.items()]
 
     def _state(self, keys: list[Key]) -> bytes:
