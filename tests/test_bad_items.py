@@ -16,6 +16,7 @@ from tests.support.followed import Followed, stopped
 from tests.support.migration import SMALL_PAGES, Migration
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
+from tests.test_full_copy_trouble import failing
 
 #: Attributes for the sake of which an item cannot be stored, and a part of the reason.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -234,6 +235,19 @@ def test_a_check_of_a_part_does_not_call_equal_what_it_has_not_compared(
     assert "equal" not in out.lower()
     verdict = json.loads(report.read_text().splitlines()[-1])["verdict"]
     assert verdict == "no difference but for kept items"
+
+
+def test_a_kept_item_is_not_missing_where_the_store_answers_late(
+    dynamodb: Any, mongo: Any, name: str, migrate: Callable[..., Migration], capsys: Any
+) -> None:
+    create_table(dynamodb.client, name)
+    put_items(dynamodb.client, name, [{"pk": {"S": "long"}, "n": LONG}])
+    migration = migrate(**KEEP)
+    assert migration.run().status == 0
+    place = f"{name}-checkpoint.{name}.bad"
+    with failing(mongo, {"times": 4}, failCommands=["find"], namespace=place, errorCode=50):
+        assert check.main(["--conf", str(migration.conf)]) == 1
+    assert "EQUAL but for 1 kept item" in capsys.readouterr().out
 
 
 def test_an_older_document_of_a_kept_item_is_not_extra(

@@ -272,3 +272,9 @@ def test_a_user_who_can_only_read_checks_and_learns_what_is_not_known(
     assert "cannot find out whether this task has filled the collections" in captured.err
     assert "5 items equal" in captured.out
     assert check_of(table, f"--set=target.address={address}", "--repair", "--yes") != 0
+    capsys.readouterr()
+    table.put({"pk": {"S": "missing"}})
+    assert check_of(table, f"--set=target.address={address}") == 1
+    captured = capsys.readouterr()
+    assert "NOT equal: 1 difference" in captured.out
+    assert captured.err.count("or which items it has kept") == 1

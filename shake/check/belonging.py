@@ -36,11 +36,11 @@ class Saved:
     identity: Identity
 
 
-def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved]:
+def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved] | None:
     """The checkpoint of each table that the task has begun with; empty where there is none.
 
     A check that changes nothing needs no right to read checkpoints: it then logs that they are
-    unknown. Raises ShakeError where the check repairs, or where they are damaged.
+    unknown, and returns None. Raises ShakeError where the check repairs, or where they are damaged.
     """
     try:
         store = open_store(config, writable=False)
@@ -49,10 +49,10 @@ def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved]:
             raise
         log.warning(
             "%s; the check goes on, and cannot find out whether this task has filled the "
-            "collections from this source",
+            "collections from this source, or which items it has kept",
             error,
         )
-        return {}
+        return None
     with contextlib.closing(store):
         checkpoints = Checkpoints(store)
         return {
@@ -67,12 +67,16 @@ def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved]:
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """Compares a table and its collection with the checkpoint, as each start of the task does."""
+    """Compares a table and its collection with the checkpoint, as each start of the task does.
+
+    ``known``: checkpoints can be read.
+    """
 
     config: Config
     target: Target
     checkpoints: Mapping[str, Saved]
     repair: bool
+    known: bool
 
     def verify(self, tables: list[Table]) -> None:
         """Raise CheckRefused where one of the tables must not be compared, or repaired."""

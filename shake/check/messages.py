@@ -30,7 +30,7 @@ class Open(NamedTuple):
     """Begin with a table, of which so many processes each do a part.
 
     ``seed`` is that of all their digests; ``fence`` is for repairs. ``task_ran``: see
-    following.Following.ran.
+    following.Following.ran. ``checkpoints_known``: those of the task can be read.
     """
 
     table: Table
@@ -38,6 +38,7 @@ class Open(NamedTuple):
     seed: bytes
     fence: Fence = NO_FENCE
     task_ran: bool = False
+    checkpoints_known: bool = True
 
 
 class Compare(NamedTuple):

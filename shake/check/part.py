@@ -126,7 +126,7 @@ class CheckPart:
             _stored(opened, begun, rooms),
             unsaved,
             opened.repair,
-            Keeping(config, table.name),
+            Keeping(config, table.name, known=begun.checkpoints_known),
             opened.following,
             self._gate,
             self.stop,

@@ -110,6 +110,7 @@ def _verified(opened: CheckConnections) -> tuple[list[tuple[Table, bool]], Belon
     config, client, target, repair = opened.config, opened.client, opened.target, opened.repair
     target.probe([])
     checkpoints = read_checkpoints(config, repair=bool(repair))
+    known, checkpoints = checkpoints is not None, checkpoints or {}
     saved = {name: saved_origin(one.identity, one.stream) for name, one in checkpoints.items()}
     found = find_tables(config, client, list_tables(config, client), saved)
     refusals = missing_tables(config, client, found, saved)
@@ -120,7 +121,7 @@ def _verified(opened: CheckConnections) -> tuple[list[tuple[Table, bool]], Belon
     tables = [table for table, _ in found]
     if repair:
         target.probe([config.namespace(table.name) for table in tables])
-    belonging = Belonging(config, target, checkpoints, bool(repair))
+    belonging = Belonging(config, target, checkpoints, bool(repair), known)
     belonging.verify(tables)
     if not config.sync_schema_only:
         for table in tables:
@@ -191,7 +192,8 @@ class _Run:
         check = self.recording.check if self.recording else ""
         seed = bytes.fromhex(check) or secrets.token_bytes(SEED_LENGTH)
         # A task can end before the first difference, in whatever process that is found.
-        begun = messages.Open(table, 1, seed, fence, self.opened.following.ran)
+        ran, known = self.opened.following.ran, self.belonging.known
+        begun = messages.Open(table, 1, seed, fence, ran, known)
         part = CheckPart(self.opened, begun, self.progress)
         whole = not options.since and options.sample is None
         with self.progress.table(table, part.sides.stored.namespace, whole=whole):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -18,7 +17,8 @@ from shake.check.meaning import Item
 from shake.check.source import SourceTable
 from shake.check.stored import Stored
 from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
-from shake.checkpoint.store import Store, StoreUnavailable, attach_store
+from shake.checkpoint.patience import insisting
+from shake.checkpoint.store import Store, attach_store
 from shake.codec.typed import meaning
 from shake.config import Config
 from shake.schema import Table
@@ -59,11 +59,15 @@ class Listener(Protocol):
 
 
 class Keeping:
-    """What the task has kept of a table; read when it is first needed. Thread-safe."""
+    """What the task has kept of a table; read when it is first needed. Thread-safe.
 
-    def __init__(self, config: Config, table: str) -> None:
+    ``known``: checkpoints can be read. Else no item counts as kept.
+    """
+
+    def __init__(self, config: Config, table: str, *, known: bool) -> None:
         self._config = config
         self._table = table
+        self._known = known
         self._store: Store | None = None
         self._lock = threading.Lock()
         self._read = float("-inf")
@@ -77,11 +81,10 @@ class Keeping:
 
     def _of(self, key: Item) -> KeptItem | None:
         with self._lock:
-            if time.monotonic() > self._read + _FRESH:
+            if self._known and time.monotonic() > self._read + _FRESH:
                 self._store = self._store or attach_store(self._config)
-                with contextlib.suppress(StoreUnavailable):
-                    found = KeptItems(self._store, self._table).items()
-                    self._items = {item.id: item for item in found}
+                found = insisting(KeptItems(self._store, self._table).items)()
+                self._items = {item.id: item for item in found}
                 self._read = time.monotonic()
             return self._items.get(entry_id(key))
 
