@@ -33,6 +33,8 @@ from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.followed import Followed, stopped
 from tests.support.migration import ROOT
 from tests.support.wait import until
+from tests.support.wire import Wire
+from tests.test_full_copy_trouble import failing
 
 SMALL = ("--set=full.read.concurrency=3", "--set=qps.full.batch_num=9", "--set=log.level=warn")
 
@@ -216,6 +218,30 @@ def test_a_check_that_went_on_says_since_when_it_proves_equality(
     assert capsys.readouterr().out.endswith(
         f"EQUAL: every item and every document of task {name}\n"
     )
+
+
+@pytest.mark.parametrize("moment", ["begin", "complete", "done"])
+def test_a_store_that_does_not_answer_when_a_table_begins_or_ends_does_not_cost_the_check(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path, moment: str
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, [{"pk": {"S": "a"}}])
+    copied.copy()
+    checks, status = (f"{name}-checkpoint.{one}" for one in (f"{name}~check", "status_table"))
+    place = status if moment == "done" else checks
+    at = {"failCommands": ["update"], "namespace": place, "errorCode": 50}
+    with Wire(*mongo.client.address) as wire, contextlib.ExitStack() as stack:
+
+        def fail() -> None:
+            stack.enter_context(failing(mongo, {"times": 3}, **at))
+
+        if moment == "begin":
+            fail()
+        else:  # what has been saved before: the begin, and three states
+            wire.stop_at("answer", "update", checks, fail, skip=3 + (moment == "done"))
+        assert check.main([*copied.arguments, f"--set=checkpoint.address={wire.uri}"]) == 0
+    found = mongo.client[f"{name}-checkpoint"]
+    assert found[f"{name}~check"].find_one({"_id": "completed"})["Verdict"] == "equal"
+    assert found["status_table"].find_one({"_id": "check"})["Done"]
 
 
 def test_what_a_repair_has_repaired_is_not_found_by_the_check_that_was_interrupted_before(

@@ -16,6 +16,7 @@ from tests.support.migration import Migration
 from tests.support.streams_faults import calling
 from tests.support.streams_workload import Workload
 from tests.support.wait import until
+from tests.test_full_copy_trouble import failing
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +143,22 @@ def test_a_document_whose_key_is_an_array_of_a_changed_key_is_not_taken_for_that
     report = tmp_path / "report"
     assert check.main([*arguments, "--since", "--report", str(report)]) == 1
     assert differences(report) == {("missing", "b")}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"errorCode": 50}, {"writeConcernError": {"code": 64, "errmsg": "as scripted"}}],
+    ids=["not done", "done, and not confirmed"],
+)
+def test_a_store_that_does_not_answer_when_it_ends_does_not_cost_the_check(
+    followed: Followed, fault: dict[str, Any]
+) -> None:
+    arguments = checked(followed)
+    place = f"{followed.name}-checkpoint.{followed.name}~check"
+    at = {"failCommands": ["update"], "namespace": place}
+    with failing(followed.mongo, {"times": 2}, **at, **fault):
+        assert check.main([*arguments, "--since"]) == 0
+    assert check.main([*arguments, "--since"]) == 0
 
 
 def checked(followed: Followed) -> list[str]:

@@ -24,6 +24,7 @@ from shake.check.recording import RecordedCheck
 from shake.check.state import CheckPhase, CheckSnapshot, CheckState
 from shake.check.stored import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
+from shake.checkpoint.patience import insisting
 from shake.errors import RunError
 from shake.status.figures import count
 
@@ -44,8 +45,6 @@ _ASKED = (
 _HELD = 100_000
 #: Seconds that the processes have to say what they have done: at the end of a step, or at a signal.
 _ANSWER_SECONDS, _SIGNAL_SECONDS = 600.0, 5.0
-#: Tries to save what a completed check has found; one takes 8 seconds at most.
-_TRIES = 10
 #: The number of this process in snapshots, where it is not one of the crew.
 _SELF = -1
 
@@ -100,11 +99,7 @@ class Comparison:
 
     def finish(self) -> None:
         """Save what was found since, before the check of the table counts as completed."""
-        for _ in range(_TRIES - 1):
-            with contextlib.suppress(StoreUnavailable):
-                self._save(_ANSWER_SECONDS)
-                return
-        self._save(_ANSWER_SECONDS)
+        insisting(self._save)(_ANSWER_SECONDS)
 
     def _tick(self) -> None:
         if time.monotonic() - self._saved >= _SAVE_EVERY and not self._saving:

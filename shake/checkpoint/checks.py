@@ -207,14 +207,15 @@ class Checks:
         """Save a completed check that had no progress; an interrupted one stays as it is.
 
         It takes the place of ``last``, the completed check that it started from, and of no other
-        one: what a process sends late does not replace what a later check has found. Raises
-        Superseded.
+        one: what a process sends late does not replace what a later check has found. Can be tried
+        again where it was not confirmed. Raises Superseded.
         """
         findings, progress = _findings(completed, lines), self.load_progress(table)
         completed = replace(completed, findings=len(findings), run=self.run)
         self._write(table, findings)
         document = self._numbered(completed.document())
-        if not self._store.swap(_name(table), last.document(), document):
+        swapped = self._store.swap(_name(table), last.document(), document)
+        if not swapped and self.load_completed(table) != completed:  # by an earlier try
             raise Superseded(f"table {table}: another check has completed in the meantime")
         kept = {completed.check, progress.check if progress else ""}
         self._delete(table, states=False, but=kept)
