@@ -19,15 +19,17 @@ from bson.decimal128 import Decimal128
 import shake.check.comparing
 import shake.check.plan
 from shake.check.findings import Findings
-from shake.check.messages import CountItems, Counts, Open
+from shake.check.messages import Compare, CountItems, Counts, Open, ReadKeys
 from shake.check.processes import CheckProcesses
 from shake.check.progress import CheckProgress
 from shake.check.sides import Repair
+from shake.check.stored import KeyRange
 from shake.cli import check
 from shake.config import load
 from shake.process import heartbeat
 from shake.schema import Attribute, Keys, Table
 from shake.source.endpoint import Credentials, Endpoint
+from shake.source.session import open_source
 from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Reply, Request, error, forward, throttled
 
@@ -216,6 +218,26 @@ def test_credentials_that_are_refreshed_reach_the_children(
             crew = crews.open(Open(table, 1, bytes(16)))
             assert list(crew.each([CountItems(0, 1)], Counts)) == [Counts({})]
     assert len(source.requests) > 1
+
+
+def test_the_memory_of_a_process_does_not_grow_with_each_table(
+    dynamodb: Any, mongo: Any, name: str, tmp_path: Path
+) -> None:
+    copied = make_table(dynamodb, mongo, name, tmp_path, [{"pk": {"S": "k"}}])
+    copied.copy()
+    config = load(str(copied.conf), {}, []).config
+    endpoint, credentials = open_source(config)
+    progress = CheckProgress(name, Findings(print, None), filtered=False)
+    crews = CheckProcesses(config, endpoint, credentials, Repair.NONE, progress)
+    table = Table(name, Keys(Attribute("pk", "S")))
+    used = []
+    with contextlib.closing(crews):
+        for _ in range(20):
+            crew = crews.open(Open(table, 1, bytes(16)))
+            crew.run_all([Compare(0, 1), ReadKeys(0, KeyRange(None, None, None))])
+            [child] = children()
+            used.append(child.memory_info().rss)
+    assert used[-1] - used[4] < 16 << 20, [one >> 20 for one in used]
 
 
 def said(capsys: Any) -> str:

@@ -96,6 +96,7 @@ class Checker:
                     # Not in this thread, which must go on answering.
                     threading.Thread(target=self._save, args=(part, durable), daemon=True).start()
                 case messages.Open():
+                    part = None
                     part = CheckPart(self._opened, message, self._parent)
                 case _:
                     assert part is not None
@@ -111,10 +112,12 @@ class Checker:
         """A thread that does one piece of work after the other."""
         with child.guarded(self._channel):
             while True:
-                part, work = self._work.get()
-                result = part.do(work)
-                self._parent.flush()
-                self._channel.send(result)
+                self._do(*self._work.get())
+
+    def _do(self, part: CheckPart, work: messages.Work) -> None:
+        result = part.do(work)
+        self._parent.flush()
+        self._channel.send(result)
 
 
 def main() -> None:

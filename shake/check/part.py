@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -105,6 +106,7 @@ class CheckPart:
     """
 
     def __init__(self, opened: CheckConnections, begun: messages.Open, listener: Listener) -> None:
+        gc.collect()  # that of the table before is a cycle, and has megabytes of sums
         config, table, processes = opened.config, begun.table, begun.processes
         self.begun = begun
         opened.following.learn(ran=begun.task_ran)
