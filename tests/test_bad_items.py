@@ -237,6 +237,29 @@ def test_a_check_of_a_part_does_not_call_equal_what_it_has_not_compared(
     assert verdict == "no difference but for kept items"
 
 
+def test_a_check_of_many_tables_opens_their_store_of_kept_items_once(
+    dynamodb: Any, mongo: Any, name: str, migrate: Callable[..., Migration], capsys: Any
+) -> None:
+    tables = [f"{name}.{n}" for n in range(6)]
+    for one in tables:
+        create_table(dynamodb.client, one)
+        put_items(dynamodb.client, one, [{"pk": {"S": "long"}, "n": LONG}])
+    migration = migrate(filter__collection__white=";".join(tables), **KEEP)
+    assert migration.run().status == 0
+
+    def connections() -> int:
+        return int(mongo.client.admin.command("serverStatus")["connections"]["totalCreated"])
+
+    created = []
+    for some in (tables[:1], tables):
+        before = connections()
+        chosen = f"--set=filter.collection.white={';'.join(some)}"
+        assert check.main(["--conf", str(migration.conf), chosen]) == 1
+        created.append(connections() - before)
+        assert f"EQUAL but for {len(some)} kept item" in capsys.readouterr().out
+    assert created[1] - created[0] < 5
+
+
 def test_a_kept_item_is_not_missing_where_the_store_answers_late(
     dynamodb: Any, mongo: Any, name: str, migrate: Callable[..., Migration], capsys: Any
 ) -> None:

@@ -54,12 +54,14 @@ class CheckConnections:
     client: DynamoSource
     target: Target
     following: Following
+    kept: Keeping
     stop: threading.Event
 
     def close(self) -> None:
         """End what they do, and close them."""
         self.stop.set()
         self.following.close()
+        self.kept.close()
         self.target.close()
         self.client.close()
 
@@ -82,7 +84,7 @@ def connect(
     following = Following(config, follows=not repair and config.sync_mode != "full")
     access = endpoint, credentials
     target = open_target(config, stop=stop, on_retry=log.info, access=access)
-    return CheckConnections(config, repair, client, target, following, stop)
+    return CheckConnections(config, repair, client, target, following, Keeping(config), stop)
 
 
 def _stored(opened: CheckConnections, begun: messages.Open, rooms: PageRooms) -> Stored:
@@ -110,6 +112,7 @@ class CheckPart:
         config, table, processes = opened.config, begun.table, begun.processes
         self.begun = begun
         opened.following.learn(ran=begun.task_ran)
+        opened.kept.begin(table.name, known=begun.checkpoints_known)
         self.stop = opened.stop
         capacity = capacity_rate(config, table)
         rooms = self._rooms = PageRooms(processes)
@@ -128,7 +131,7 @@ class CheckPart:
             _stored(opened, begun, rooms),
             unsaved,
             opened.repair,
-            Keeping(config, table.name, known=begun.checkpoints_known),
+            opened.kept,
             opened.following,
             self._gate,
             self.stop,

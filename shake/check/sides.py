@@ -59,19 +59,29 @@ class Listener(Protocol):
 
 
 class Keeping:
-    """What the task has kept of a table; read when it is first needed. Thread-safe.
+    """What the task has kept of one table after the other. Thread-safe.
 
-    ``known``: checkpoints can be read. Else no item counts as kept.
+    It is read when it is first needed, and the store is opened then.
     """
 
-    def __init__(self, config: Config, table: str, *, known: bool) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._table = table
-        self._known = known
+        self._table = ""
+        self._known = False
         self._store: Store | None = None
         self._lock = threading.Lock()
         self._read = float("-inf")
         self._items: dict[str, KeptItem] = {}
+
+    def begin(self, table: str, *, known: bool) -> None:
+        """Begin with a table. ``known``: checkpoints can be read. Else no item counts as kept."""
+        with self._lock:
+            self._table, self._known = table, known
+            self._read, self._items = float("-inf"), {}
+
+    def close(self) -> None:
+        if self._store:  # without the lock: a thread can wait for the store
+            self._store.close()
 
     def is_kept(self, key: Item, item: Item) -> bool:
         """Whether this item is kept, and not an earlier or later one of its key."""
