@@ -17,9 +17,9 @@ from shake.check.changes import RecentChanges
 from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Credentials, Endpoint
 from shake.stream.beginning import first_shards
-from tests.support.faulty import Reply
+from tests.support.faulty import Reply, error
 from tests.support.streams import Call, Simulator, Table
-from tests.support.streams_faults import calling
+from tests.support.streams_faults import calling, instead
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY
 
 
@@ -196,6 +196,40 @@ def test_what_was_applied_is_not_read_and_all_else_is_whatever_time_it_has(
     found: list[Any] = []
     RecentChanges(source, "orders", table.stream.arn, shards, began, 0.3).each(found.extend)
     assert [key["pk"]["S"] for key in found] == ["since then", "later"]
+
+
+def unlisted(call: Call, answer: Callable[[], Reply]) -> Reply:
+    """The stream has no shards."""
+    reply = answer()
+    members = orjson.loads(reply.body)
+    members["StreamDescription"]["Shards"] = []
+    return replace(reply, body=orjson.dumps(members))
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault"),
+    [
+        ("DescribeTable", instead(error("ResourceNotFoundException"))),
+        ("DescribeStream", instead(error("ResourceNotFoundException"))),
+        ("DescribeStream", unlisted),
+        ("GetShardIterator", instead(error("ResourceNotFoundException"))),
+        ("GetShardIterator", instead(error("TrimmedDataAccessException"))),
+        ("GetRecords", instead(error("ResourceNotFoundException"))),
+        ("GetRecords", instead(error("TrimmedDataAccessException"))),
+    ],
+)
+def test_one_stale_answer_does_not_end_the_reading(
+    simulator: Simulator, source: DynamoSource, operation: str, fault: Any
+) -> None:
+    table = simulator.table("orders")
+    simulator.clock.advance(-10)
+    changes = since_now(source, table)
+    simulator.clock.advance(10)
+    table.put({"pk": {"S": "a"}})
+    simulator.faults.next(operation, fault)
+    found: list[Any] = []
+    changes.each(found.extend)
+    assert {"pk": {"S": "a"}} in found
 
 
 def ending(call: Call, answer: Callable[[], Reply]) -> Reply:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from shake.check.belonging import CheckRefused
 from shake.check.meaning import Item
@@ -17,14 +17,19 @@ from shake.check.source import loaded
 from shake.clock import boot_clock
 from shake.errors import RefusedError, SourceError, Stopped
 from shake.schema import RETENTION, TRIM_TOLERANCE
+from shake.source.agreement import agreed
 from shake.source.answer import EXPIRED_ITERATOR, NOT_FOUND, TRIMMED
 from shake.source.clock import DISORDER
 from shake.source.connection import Buffer
+from shake.source.contract import Stream
 from shake.source.dynamodb import DynamoSource
 from shake.stream.listing import Listed, ancestors, below
 from shake.stream.shard import Shard
+from shake.stream.suspicion import START, Suspicions
 from shake.stream.tip import Silence
 from shake.worker.shard_reader import END_AGAIN, FIRST_IDLE
+
+T = TypeVar("T")
 
 #: Shards that are read at the same time.
 _THREADS = 16
@@ -101,9 +106,19 @@ class RecentChanges:
 
     def _verify(self) -> None:
         """Raise FullCheckNeeded where the stream is not the one that it was."""
-        stream = self.source.look_at_stream(self.table)
-        if stream is None or stream.arn != self.arn or not stream.enabled:
-            raise self._refused(f"its stream {self.arn} was replaced or disabled")
+
+        def problem(stream: Stream | None) -> str:
+            same = stream is not None and stream.arn == self.arn and stream.enabled
+            return "" if same else f"its stream {self.arn} was replaced or disabled"
+
+        self._agreed(lambda: self.source.look_at_stream(self.table), problem)
+
+    def _agreed(self, ask: Callable[[], T], problem: Callable[[T], str]) -> T:
+        """What the source answers. Raises FullCheckNeeded where answers agree on a problem."""
+        found = agreed(self.source, ask, problem, START)
+        if text := problem(found):
+            raise self._refused(text)
+        return found
 
     def _unread(self, starts: dict[str, str], done: set[str], passed: set[str]) -> dict[str, str]:
         """Shards that are not read yet, and where each begins.
@@ -112,22 +127,25 @@ class RecentChanges:
         shards that are read beyond the moment: a stream that splits all the time has always more of
         that. A parent that is gone is no hint of what its children hold.
         """
-        listed = {one.id: one for one in self._listing()}
         # A parent had ended before the others began, so what it held is in the last check.
         parents = {shard.parent for shard in self.shards}
-        for shard in starts.keys() - listed.keys() - done - parents:
-            raise self._refused(f"shard {shard} of its stream is gone")
+        listed = {one.id: one for one in self._listing(starts.keys() - done - parents)}
         starts = {shard: start for shard, start in starts.items() if shard in listed}
         above = ancestors((listed[one].parent for one in starts), listed, starts)
         others = listed.keys() - above - below(passed, listed)
         found = {one: listed[one].start for one in others} | starts
         return {shard: start for shard, start in found.items() if shard not in done}
 
-    def _listing(self) -> list[Listed]:
-        listing = self.source.look_at_shards(self.arn)
-        if listing is None:
-            raise self._refused(f"its stream {self.arn} is gone")
-        return listing
+    def _listing(self, needed: Set[str] = frozenset()) -> list[Listed]:
+        """The shards. Raises FullCheckNeeded where one of those that are ``needed`` is gone."""
+
+        def problem(listing: list[Listed] | None) -> str:
+            if listing is None:
+                return f"its stream {self.arn} is gone"
+            missing = needed - {one.id for one in listing}
+            return f"shard {min(missing)} of its stream is gone" if missing else ""
+
+        return self._agreed(lambda: self.source.look_at_shards(self.arn), problem) or []
 
     def _children(self, ended: Set[str]) -> list[Listed]:
         """What follows shards that have ended; it can be listed late."""
@@ -169,7 +187,9 @@ class RecentChanges:
         except SourceError as error:
             if error.code not in (NOT_FOUND, TRIMMED):
                 raise
-            raise self._refused(f"shard {shard}: {error.code}") from error
+            gone = f"shard {shard} of its stream is gone"
+            trimmed = f"changes of its shard {shard} are trimmed"
+            raise self._refused(trimmed if error.code == TRIMMED else gone) from error
         return shard, None
 
     def _is_later(self, created: float, moment: float) -> bool:
@@ -187,21 +207,24 @@ class RecentChanges:
         Ends when an answer without records shows that all changes made before ``started``, by the
         boot clock, are read. The source's clock does not count here: it can be set meanwhile.
         """
-        buffer, silence, last = Buffer(), Silence(), ""  # the iterator that has ended the shard
+        buffer, silence, suspicions = Buffer(), Silence(), Suspicions()
+        iterator = last = ""  # the iterator that has ended the shard
         sequence = next((one.sequence for one in self.shards if one.id == shard), "")
-        iterator = self._first_iterator(shard, start, sequence, buffer)
         while not self.source.stop.is_set():
             asked = boot_clock()
             try:
-                iterator = iterator or self.source.iterator(
-                    self.arn, shard, start, sequence, buffer
-                )
+                iterator = iterator or self._iterator(shard, start, sequence, buffer)
                 body = self.source.records(iterator, _LIMIT, buffer)
             except SourceError as error:
-                if error.code != EXPIRED_ITERATOR:
+                if error.code not in (EXPIRED_ITERATOR, NOT_FOUND, TRIMMED):
                     raise
+                if error.code != EXPIRED_ITERATOR:  # one such answer can be stale
+                    if suspicions.add(shard, error.code, asked, START):
+                        raise
+                    self.source.wait(START.every)
                 iterator, silence = "", Silence()
                 continue
+            suspicions.clear(shard)
             answer = loaded(body)
             records = answer["Records"]
             if records:
@@ -222,17 +245,17 @@ class RecentChanges:
                 self.source.wait(FIRST_IDLE)
         raise Stopped
 
-    def _first_iterator(self, shard: str, start: str, sequence: str, buffer: Buffer) -> str:
+    def _iterator(self, shard: str, start: str, sequence: str, buffer: Buffer) -> str:
         """An iterator at this position, or where only old changes were trimmed behind it."""
         try:
             return self.source.iterator(self.arn, shard, start, sequence, buffer)
         except SourceError as error:
             if error.code != TRIMMED:
                 raise
-        oldest = self.source.iterator(self.arn, shard, "", "", buffer)
-        records = loaded(self.source.records(oldest, 1, buffer))["Records"]
-        if not records or _created(records[0]) > self.began:
-            raise self._refused(f"changes of its shard {shard} are trimmed")
+            oldest = self.source.iterator(self.arn, shard, "", "", buffer)
+            records = loaded(self.source.records(oldest, 1, buffer))["Records"]
+            if not records or _created(records[0]) > self.began:
+                raise
         return self.source.iterator(self.arn, shard, "", "", buffer)
 
 
