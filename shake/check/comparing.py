@@ -24,7 +24,7 @@ from shake.check.recording import RecordedCheck
 from shake.check.state import CheckPhase, CheckSnapshot, CheckState
 from shake.check.stored import KeyRange
 from shake.checkpoint.contract import StoreUnavailable
-from shake.checkpoint.patience import insisting
+from shake.checkpoint.retrying import retried
 from shake.errors import RunError
 from shake.status.figures import count
 
@@ -99,7 +99,7 @@ class Comparison:
 
     def finish(self) -> None:
         """Save what was found since, before the check of the table counts as completed."""
-        insisting(self._save)(_ANSWER_SECONDS)
+        retried(self._save)(_ANSWER_SECONDS)
 
     def _tick(self) -> None:
         if time.monotonic() - self._saved >= _SAVE_EVERY and not self._saving:

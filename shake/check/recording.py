@@ -18,7 +18,7 @@ from shake.check.plan import CheckPlan
 from shake.check.state import CheckState
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.checks import CheckRecord, Checks, TableCheck
-from shake.checkpoint.patience import insisting
+from shake.checkpoint.retrying import retried
 from shake.checkpoint.store import open_store
 from shake.checkpoint.stream_records import shard_document
 from shake.checkpoint.task_lock import CHECK, TaskHeld, TaskLock
@@ -71,7 +71,7 @@ class RecordedCheck:
         self._writer.submit(self._complete, verdict, finished).result()
         self._writer.shutdown(wait=False)
 
-    @insisting
+    @retried
     def _complete(self, verdict: str, finished: float) -> None:
         one = replace(self._progress, over=True, chunks=0)
         completed = replace(one, finished=finished, verdict=verdict)
@@ -92,7 +92,7 @@ class Recording:
     def begin(self, plan: CheckPlan) -> RecordedCheck:
         """Go on with what an interrupted check has left of a table, or begin with it."""
         name = plan.table.name
-        saved = insisting(self.checks.load_progress)(name)
+        saved = retried(self.checks.load_progress)(name)
         goes_on = saved is not None and saved.check == self.check
         if saved is None or not goes_on:
             basis, began, local = self.basis(plan.table), self.now(), time.time()
@@ -101,19 +101,19 @@ class Recording:
         differences = self.found(name, saved)
         state = CheckState(plan.segments)
         if saved.chunks:
-            state = CheckState.of(insisting(self.checks.load_state)(name, saved))
-        progress = insisting(self.checks.begin)(name, saved)
+            state = CheckState.of(retried(self.checks.load_state)(name, saved))
+        progress = retried(self.checks.begin)(name, saved)
         record = RecordedCheck(name, self.checks, self.lock, progress, state)
         record.differences = differences
         record.since = saved.began if goes_on else 0.0
         return record
 
-    @insisting
+    @retried
     def found(self, table: str, record: TableCheck) -> list[Difference]:
         """What a check of a table has found."""
         return list(map(Difference.of_json, self.checks.load_findings(table, record)))
 
-    @insisting
+    @retried
     def done(self) -> None:
         """All tables are compared."""
         self.checks.save_check(CheckRecord(self.check, done=True))
@@ -135,7 +135,7 @@ class Recording:
             sort_keys=True,
         )
 
-    @insisting
+    @retried
     def positions(self, table: Table) -> tuple[str, tuple[str, ...]]:
         """A table's stream, "" without one, and where it is read for all changes from now on."""
         client, name = self.opened.client, table.name
@@ -187,7 +187,7 @@ class Recording:
         done = replace(done, check=uuid.uuid4().hex, findings=0)
         self._complete_since(table, last, done, [one.as_json() for one in differences])
 
-    @insisting
+    @retried
     def _complete_since(
         self, table: str, last: TableCheck, done: TableCheck, lines: list[str]
     ) -> None:

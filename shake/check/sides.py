@@ -17,7 +17,7 @@ from shake.check.meaning import Item
 from shake.check.source import SourceTable
 from shake.check.stored import Stored
 from shake.checkpoint.kept import KeptItem, KeptItems, entry_id
-from shake.checkpoint.patience import insisting
+from shake.checkpoint.retrying import retried
 from shake.checkpoint.store import Store, attach_store
 from shake.codec.typed import meaning
 from shake.config import Config
@@ -93,7 +93,7 @@ class Keeping:
         with self._lock:
             if self._known and time.monotonic() > self._read + _FRESH:
                 self._store = self._store or attach_store(self._config)
-                found = insisting(KeptItems(self._store, self._table).items)()
+                found = retried(KeptItems(self._store, self._table).items)()
                 self._items = {item.id: item for item in found}
                 self._read = time.monotonic()
             return self._items.get(entry_id(key))

@@ -13,7 +13,7 @@ from shake.check.meaning import Item
 from shake.check.part import CheckPart
 from shake.check.recording import Recording
 from shake.checkpoint.checks import TableCheck
-from shake.checkpoint.patience import insisting
+from shake.checkpoint.retrying import retried
 from shake.checkpoint.stream_records import shard_of
 from shake.schema import Table
 
@@ -23,7 +23,7 @@ _NO_KEY = "the last check has found it, and only a full check can look at it aga
 
 def last_check(recording: Recording, table: Table) -> TableCheck:
     """The last completed check. Raises FullCheckNeeded where it does not say what has changed."""
-    last = insisting(recording.checks.load_completed)(table.name)
+    last = retried(recording.checks.load_completed)(table.name)
     if stored_keys(table, recording.opened.config).lossy:
         reason = (
             "with convert.type = mchange, keys are stored as doubles, which do not show what was "

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
-
-from typing_extensions import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from shake.checkpoint.contract import StoreUnavailable
 
@@ -18,7 +16,7 @@ T = TypeVar("T")
 _TRIES, _PAUSE = 10, 1.0
 
 
-def insisting(act: Callable[P, T]) -> Callable[P, T]:
+def retried(act: Callable[P, T]) -> Callable[P, T]:
     """Have ``act`` tried again where it raises StoreUnavailable, until the tries are used up.
 
     A try can have happened that was not confirmed, so ``act`` must bear to be done twice.
