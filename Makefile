@@ -47,7 +47,7 @@ browser: $(READY) ## Test the status page in a real browser (chromium and chrome
 	$(BIN)/python -m pytest -m browser --numprocesses 2 --dist worksteal $(ARGS) tests/test_browser.py
 
 matrix: $(READY) ## Test migrations on MongoDB 4.4, 5.0 and 6.0.
-	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing.py
+	$(BIN)/python -m pytest -m matrix --numprocesses 2 $(ARGS) tests/test_matrix.py tests/test_replacing_by_name.py
 
 .venv/.ray: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ray]'

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from shake.control.commands import Command, Finish, Pause, Reply, SetBudget
-from shake.status.http import Server
+from shake.status.http_server import Server
 from shake.status.monitor import Monitor
-from shake.status.server import status_server
+from shake.status.routes import status_server
 from shake.status.snapshot import Snapshot, TableStatus
 from tests.support.scenes import SCENES, monitored
 from tests.support.wait import until

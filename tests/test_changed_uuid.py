@@ -18,7 +18,7 @@ from shake.demo.mongo import SecantusDB
 from tests.support.followed import Followed
 from tests.support.migration import Migration
 from tests.support.wire import ANY_WRITE, Moment, Wire
-from tests.test_replacing import MOST, OLD, Death, Landing, Task, finish, tasks
+from tests.test_replacing_by_name import MOST, OLD, Death, Landing, Task, finish, tasks
 
 pytestmark = pytest.mark.slow
 

@@ -28,8 +28,8 @@ from shake.cli import check
 from shake.config import load
 from shake.process import heartbeat
 from shake.schema import Attribute, Keys, Table
+from shake.source.aws_session import open_source
 from shake.source.endpoint import Credentials, Endpoint
-from shake.source.session import open_source
 from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Reply, Request, error, forward, throttled
 

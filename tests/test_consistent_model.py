@@ -20,9 +20,9 @@ from shake.plan.plan import Action, TablePlan
 from shake.schema import Attribute, Keys, Table
 from shake.source.clock import EPOCH, STEP, Bounds, SourceClock
 from shake.stream.beginning import first_shards
-from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard, TipIterator
+from shake.stream.shard_children import SIBLING_AFTER
 from shake.stream.tip import TIP_AFTER, Silence
 from tests.support.task import Slots, TableJob
 

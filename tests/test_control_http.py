@@ -11,8 +11,8 @@ import pytest
 
 from shake.control.commands import Command, Finish, Pause, Reply, SetBudget
 from shake.demo.servers import free_port
-from shake.status.http import Server
-from shake.status.server import status_server
+from shake.status.http_server import Server
+from shake.status.routes import status_server
 from shake.status.snapshot import Snapshot
 from tests.support.followed import Followed, stopped
 from tests.support.wait import until

@@ -15,7 +15,7 @@ import pytest
 from shake.cli.demo import main
 from shake.demo.servers import free_port
 from shake.demo.story import Story
-from shake.status.server import status_server
+from shake.status.routes import status_server
 from tests.support.migration import ROOT
 from tests.support.snapshots import task
 from tests.support.tables import connect, create_table, put_items

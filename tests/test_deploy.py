@@ -27,7 +27,7 @@ from shake.cli.supervisor import RUN
 from shake.config import load
 from shake.config.declared_keys import KEYS
 from shake.nodes.choice import Ray, parse_nodes
-from shake.status.server import status_server
+from shake.status.routes import status_server
 from tests.support.migration import ROOT
 from tests.support.snapshots import task
 

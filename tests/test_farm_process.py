@@ -22,7 +22,7 @@ from shake.config import Config, load
 from shake.farm import worker_messages, writer_messages
 from shake.farm.ledger import End, Lease, Ledger, Published
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.writer import LockGuard, TableWriter, WriterProcess
+from shake.farm.writer import LockGuard, WriterHandle, WriterProcess
 from shake.plan.plan import Action, TablePlan
 from shake.process import arena
 from shake.process.arena import Arena
@@ -391,7 +391,7 @@ def test_what_a_killed_writer_had_not_stored_its_replacement_stores(mongo: Any, 
         task=task,
     )
     location = Location(f"{name}.t", "")
-    writer = TableWriter(
+    writer = WriterHandle(
         *(process, 7, plan, location, 0),
         staged=False,
         guard=LockGuard(lambda: True),

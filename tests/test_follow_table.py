@@ -10,9 +10,9 @@ from shake.follow.table import ApplyingLease, FollowedTable, spared
 from shake.plan.plan import Action, TablePlan
 from shake.schema import RETENTION, Attribute, Keys, Table
 from shake.stream.beginning import all_shards
-from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard, ShardState
+from shake.stream.shard_children import SIBLING_AFTER
 from tests.support.task import Slots, TableJob
 
 NOW = 1_000_000.0

@@ -20,7 +20,7 @@ from shake.checkpoint.mongodb import MongoStore
 from shake.checkpoint.task_lock import EXPIRY, INTERVAL, STOP_BEFORE_EXPIRY, TaskLock, TaskLockLost
 from shake.errors import RefusedError, RunError
 from shake.process.site import OneMachine
-from shake.run.task import _end_sites
+from shake.run.lifecycle import _end_sites
 from tests.support.wait import until
 
 FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
@@ -235,7 +235,7 @@ from shake.checkpoint.task_lock import TaskLock
 from shake.checkpoint.mongodb import MongoStore
 from shake.errors import RefusedError, RunError
 from shake.process.site import OneMachine
-from shake.run.task import _end_sites
+from shake.run.lifecycle import _end_sites
 
 kind = MongoStore if "://" in sys.argv[1] else FileStore
 store = kind(sys.argv[1], sys.argv[2])

@@ -227,8 +227,8 @@ def test_a_run_on_ray_where_it_is_not_installed_says_how_to_install_it(
 
 def test_nothing_of_nodes_is_imported_by_a_run_without_them() -> None:
     code = (
-        "import sys, shake.cli.main, shake.cli.supervisor, shake.run.task, shake.worker.process,"
-        "shake.worker.writer;"
+        "import sys, shake.cli.main, shake.cli.supervisor, shake.run.lifecycle,"
+        "shake.worker.process, shake.worker.writer;"
         "sys.exit(any(one.startswith(('shake.nodes', 'cryptography', 'ray')) for one in"
         " sys.modules))"
     )

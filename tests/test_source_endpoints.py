@@ -80,7 +80,7 @@ def test_a_task_goes_on_with_the_new_keys_of_its_profile(
     with Faulty(otherwise=answered) as source:
         migration = followed.task(source=source.url, source__profile="p", **keys)
         migration.first = (
-            "from shake.source import session; session._ASK_SECONDS = 0.2;"
+            "from shake.source import aws_session; aws_session._ASK_SECONDS = 0.2;"
             "from shake.run import supervisor; supervisor._CREDENTIAL_SECONDS = 0.2"
         )
         process = migration.start()

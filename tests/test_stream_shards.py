@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shake.errors import GapError
 from shake.schema import Question
 from shake.stream.beginning import all_shards, first_shards
-from shake.stream.children import SIBLING_AFTER
 from shake.stream.listing import Listed
 from shake.stream.shard import Shard, ShardState
+from shake.stream.shard_children import SIBLING_AFTER
 from shake.stream.shards import Shards
 from shake.stream.suspicion import LOSS, ShardAnswer
 

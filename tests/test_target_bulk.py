@@ -16,7 +16,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure, PyMo
 
 from shake.demo.mongo import MongoServer, mongo_server
 from shake.demo.servers import HOST
-from shake.targets.mongodb.bulk import Bulk
+from shake.targets.mongodb.bulk import RawCommands
 from shake.targets.mongodb.session import Session
 from tests.support.documents import items, slot
 
@@ -100,12 +100,12 @@ def collection(
 
 def test_documents_arrive_byte_for_byte(collection: Collection[Any]) -> None:
     documents = items(500, x={"y": [1, "z" * 1000, None]})
-    assert Bulk(collection).run("insert", slot(documents), 500)["n"] == 500
+    assert RawCommands(collection).run("insert", slot(documents), 500)["n"] == 500
     assert list(collection.find().sort("_id")) == documents
 
 
 def test_statements_are_carried_out(collection: Collection[Any]) -> None:
-    bulk = Bulk(collection)
+    bulk = RawCommands(collection)
     bulk.run("insert", slot(items(10)), 10)
     updates = [{"q": {"pk": f"k{i:06}"}, "u": {"pk": f"k{i:06}", "new": i}} for i in range(5)]
     assert bulk.run("update", slot(updates), 5)["n"] == 5
@@ -115,7 +115,7 @@ def test_statements_are_carried_out(collection: Collection[Any]) -> None:
 
 
 def test_write_errors_are_told_by_index_and_the_rest_is_stored(collection: Collection[Any]) -> None:
-    bulk = Bulk(collection)
+    bulk = RawCommands(collection)
     bulk.run("insert", slot(items(3)), 3)
     with pytest.raises(BulkWriteError) as error:
         bulk.run("insert", slot(items(6)), 6)
@@ -137,7 +137,7 @@ def test_commands_of_a_session_are_numbered_where_they_can_be(
 ) -> None:
     """What has the number of a command before it is answered as that was, and not carried out."""
     collection = link(mongo, open_collection, guarded)
-    bulk = Bulk(collection)
+    bulk = RawCommands(collection)
     session = Session.of("task", collection.full_name, "", "shard", itertools.repeat(7))
     documents = slot(items(3))
     bulk.run("insert", documents, 3, session)
@@ -147,7 +147,7 @@ def test_commands_of_a_session_are_numbered_where_they_can_be(
 
 
 def test_several_threads_may_write_at_once(collection: Collection[Any]) -> None:
-    bulk = Bulk(collection)
+    bulk = RawCommands(collection)
     documents = items(400)
     with ThreadPoolExecutor(4) as threads:
         parts = [slot(documents[at : at + 50]) for at in range(0, 400, 50)]
@@ -158,7 +158,7 @@ def test_several_threads_may_write_at_once(collection: Collection[Any]) -> None:
 def test_another_inside_is_said_once(
     mongo: Any, open_collection: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bulk = Bulk(open_collection(mongo.uri, OtherInside))
+    bulk = RawCommands(open_collection(mongo.uri, OtherInside))
     with caplog.at_level(logging.INFO, "shake.targets"):
         bulk.run("insert", slot(items(1)), 1)
         bulk.run("delete", slot([{"q": {}, "limit": 0}]), 1)
@@ -174,7 +174,7 @@ def test_this_driver_is_as_expected(
 ) -> None:
     """So that a new pymongo whose inside has changed is noticed here, not by its slowness."""
     with caplog.at_level(logging.INFO, "shake.targets"):
-        Bulk(open_collection(mongo.uri)).run("insert", slot(items(1)), 1)
+        RawCommands(open_collection(mongo.uri)).run("insert", slot(items(1)), 1)
     assert not caplog.records
 
 
@@ -192,7 +192,7 @@ def test_failures_are_those_of_the_driver(
     mongo: Any, open_collection: Open, link: Any, data: dict[str, Any], kind: type[PyMongoError]
 ) -> None:
     uri = mongo.uri + ("&" if "?" in mongo.uri else "?") + "heartbeatFrequencyMS=500"
-    bulk = Bulk(open_collection(uri, OtherInside if link is other_inside else MongoClient))
+    bulk = RawCommands(open_collection(uri, OtherInside if link is other_inside else MongoClient))
     bulk.run("insert", slot(items(1)), 1)
     fail = {"failCommands": ["update"], **data}
     mongo.client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=fail)

@@ -25,7 +25,7 @@ from shake.targets.mongodb.retrying import (
     BACKOFF,
     MAX_CONTESTS,
     Contended,
-    Patience,
+    Retrier,
     transient,
     words,
 )
@@ -114,39 +114,39 @@ def test_no_waiting_cures_it(error: PyMongoError) -> None:
 def test_waits_double_up_to_the_longest_and_are_jittered() -> None:
     stop = Waits()
     told: list[str] = []
-    patience = Patience(stop, told.append, jitter=lambda: 1.0)
-    assert patience.call("d.c", Flaky(12, AutoReconnect("gone"))) == "done"
+    retrier = Retrier(stop, told.append, jitter=lambda: 1.0)
+    assert retrier.call("d.c", Flaky(12, AutoReconnect("gone"))) == "done"
     assert stop.seconds[:4] == [BACKOFF.first * n for n in (1, 2, 4, 8)]
     assert stop.seconds[-1] == BACKOFF.longest
     assert told == ["d.c: gone"] * 12
-    Patience(stop, told.append, jitter=lambda: 0.0).call("d.c", Flaky(1, AutoReconnect("gone")))
+    Retrier(stop, told.append, jitter=lambda: 0.0).call("d.c", Flaky(1, AutoReconnect("gone")))
     assert stop.seconds[-1] == BACKOFF.first / 2
 
 
 def test_what_no_waiting_cures_passes_through_at_once() -> None:
     stop = Waits()
     with pytest.raises(OperationFailure):
-        Patience(stop, pytest.fail).call("d.c", Flaky(1, OperationFailure("no", 13)))
+        Retrier(stop, pytest.fail).call("d.c", Flaky(1, OperationFailure("no", 13)))
     assert not stop.seconds
 
 
 def test_what_is_contended_again_and_again_ends() -> None:
     """As where one shard refuses the UUID that all others have."""
     stop = Waits()
-    patience = Patience(stop, lambda reason: None)
-    assert patience.call("d.c", Flaky(MAX_CONTESTS, Contended("shard"))) == "done"
+    retrier = Retrier(stop, lambda reason: None)
+    assert retrier.call("d.c", Flaky(MAX_CONTESTS, Contended("shard"))) == "done"
     with pytest.raises(Contended):
-        patience.call("d.c", Flaky(MAX_CONTESTS + 1, Contended("shard")))
+        retrier.call("d.c", Flaky(MAX_CONTESTS + 1, Contended("shard")))
     assert sum(stop.seconds[-MAX_CONTESTS:]) > 30
 
 
 def test_stop_cuts_the_wait_and_not_the_work() -> None:
     stop = threading.Event()
     stop.set()
-    patience = Patience(stop, lambda reason: None)
-    assert patience.call("d.c", Flaky(0, AutoReconnect("gone"))) == "done"
+    retrier = Retrier(stop, lambda reason: None)
+    assert retrier.call("d.c", Flaky(0, AutoReconnect("gone"))) == "done"
     with pytest.raises(Stopped):
-        patience.call("d.c", Flaky(1, AutoReconnect("gone")))
+        retrier.call("d.c", Flaky(1, AutoReconnect("gone")))
 
 
 @pytest.mark.parametrize(

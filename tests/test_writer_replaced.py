@@ -12,7 +12,7 @@ from typing import Any
 from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.farm import writer_messages as messages
 from shake.farm.ledger import Ledger
-from shake.farm.writer import LockGuard, TableWriter, WriterProcess
+from shake.farm.writer import LockGuard, WriterHandle, WriterProcess
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Ready
@@ -24,7 +24,7 @@ from tests.test_farm_process import config_of
 
 
 @contextmanager
-def writing(mongo: Any, name: str) -> Iterator[tuple[Loop, TableWriter]]:
+def writing(mongo: Any, name: str) -> Iterator[tuple[Loop, WriterHandle]]:
     """A writer of the collection ``name.t``, whose process is ready."""
     loop, heard = Loop(), list[Any]()
     record = TableRecord("t", f"{name}.t", 5, 1, run=2, staged=True)
@@ -33,7 +33,7 @@ def writing(mongo: Any, name: str) -> Iterator[tuple[Loop, TableWriter]]:
     process = WriterProcess(
         loop, config_of(f"target.address={mongo.uri}"), (), until=lambda: math.inf, task=Notes()
     )
-    writer = TableWriter(
+    writer = WriterHandle(
         *(process, 7, plan, Location(record.namespace, ""), 0),
         staged=False,
         guard=LockGuard(lambda: True),

@@ -27,7 +27,7 @@ from shake.stream.listing import Listed, ancestors, below
 from shake.stream.shard import Shard
 from shake.stream.suspicion import START, Suspicions
 from shake.stream.tip import Silence
-from shake.worker.shard_reader import END_AGAIN, FIRST_IDLE
+from shake.worker.shard_reader import END_AGAIN, FIRST_PAUSE
 
 T = TypeVar("T")
 
@@ -242,7 +242,7 @@ class RecentChanges:
             if tip is not None and tip - self.margin > started:
                 return
             if not records and not silence.undecided:
-                self.source.wait(FIRST_IDLE)
+                self.source.wait(FIRST_PAUSE)
         raise Stopped
 
     def _iterator(self, shard: str, start: str, sequence: str, buffer: Buffer) -> str:

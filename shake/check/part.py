@@ -94,7 +94,7 @@ def _stored(opened: CheckConnections, begun: messages.Open, rooms: PageRooms) ->
     if isinstance(opened.target, MongoTarget):
         return StoredTable(opened.target, namespace, table, config, seed, fence)
     # Imported here: no check of a MongoDB needs it.
-    from shake.check.proxy import ItemTable
+    from shake.check.dynamodb_target import ItemTable
     from shake.targets.dynamodb.target import DynamoTarget
 
     assert isinstance(opened.target, DynamoTarget)

@@ -19,12 +19,12 @@ from shake.check.sides import Advanced, Listener, Repair
 from shake.check.state import CheckSnapshot, SumsPart
 from shake.config import Config
 from shake.errors import RunError
-from shake.process.alike import spawn_alike
 from shake.process.allocator import give_memory_back
 from shake.process.channel import SupervisorChannel
 from shake.process.child import Child
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Silent, Start
+from shake.process.spawn_many import spawn_many
 from shake.source.endpoint import Credentials, Endpoint
 
 log = logging.getLogger("shake.check")
@@ -191,7 +191,7 @@ class CheckProcesses(Crew):
         if count > 0:
             give_memory_back()
         try:
-            spawned = spawn_alike(messages.CHECKER.module, count)
+            spawned = spawn_many(messages.CHECKER.module, count)
         except OSError as error:
             raise RunError(
                 f"the {count} processes of the check cannot be started: {error.strerror}: the "

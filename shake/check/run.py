@@ -36,7 +36,7 @@ from shake.errors import RefusedError, RunError
 from shake.plan.origins import saved_origin
 from shake.plan.source_tables import find_tables, list_tables, missing_tables, shared_namespaces
 from shake.schema import Table
-from shake.source.session import open_source
+from shake.source.aws_session import open_source
 from shake.status.figures import count, many, utc
 from shake.status.progress import Reporter
 from shake.targets.choice import problems

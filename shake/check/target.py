@@ -28,7 +28,7 @@ from shake.config import Config
 from shake.errors import RunError
 from shake.schema import Table
 from shake.targets.contract import NO_FENCE, Fence
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, Bulk
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, RawCommands
 from shake.targets.mongodb.indexes import wanted_indexes
 from shake.targets.mongodb.retrying import NOT_OF_A_DOCUMENT, transient, words
 from shake.targets.mongodb.session import TOO_OLD, Session, numbers_from
@@ -95,7 +95,7 @@ class StoredTable(Stored):
         self._table = table
         self._config = config
         self._collection = target.collection(namespace)
-        self._bulk = Bulk(self._collection, fence.collection_uuid)
+        self._bulk = RawCommands(self._collection, fence.collection_uuid)
         self._session = Session.of(
             config.id,
             namespace,

@@ -23,7 +23,7 @@ from shake.plan.text import describe
 from shake.process.cpus import usable_cpus
 from shake.process.site import Sites
 from shake.process.ulimits import allow_many, refused_where_short
-from shake.run import planning, task
+from shake.run import lifecycle, planning
 from shake.run.parts import RunOptions
 from shake.status.figures import many
 from shake.status.logs import logging_to
@@ -114,7 +114,7 @@ def _act(
         allow_many()
         terminal = sys.stdout.isatty()
         linger_seconds = inf if terminal and config.http_linger else config.http_linger
-        task.run(
+        lifecycle.run(
             RunOptions(
                 config=config,
                 workers=workers,

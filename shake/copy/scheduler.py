@@ -11,7 +11,7 @@ from shake.farm import worker_messages, writer_messages
 from shake.farm.farm import Farm
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
-from shake.farm.writer import TableWriter
+from shake.farm.writer import WriterHandle
 from shake.process.supervised import MAX_CRASHES
 
 
@@ -23,16 +23,16 @@ class CopyWriters:
     """
 
     def __init__(
-        self, first_writer: TableWriter, start_another: Callable[[TableWriter, int], TableWriter]
+        self, first_writer: WriterHandle, start_another: Callable[[WriterHandle, int], WriterHandle]
     ) -> None:
         self.first_writer = first_writer
         self._start_another = start_another
         self._by_number = {1: first_writer}
 
-    def __iter__(self) -> Iterator[TableWriter]:
+    def __iter__(self) -> Iterator[WriterHandle]:
         return iter(self._by_number.values())
 
-    def of(self, number: int) -> TableWriter:
+    def of(self, number: int) -> WriterHandle:
         """The writer of this number, from 1 on."""
         if number not in self._by_number:
             self._by_number[number] = self._start_another(self.first_writer, number)

@@ -20,7 +20,7 @@ from shake.checkpoint.records import SegmentRecord, TableRecord
 from shake.checkpoint.stream_records import AppliedRecord, StreamRecord
 from shake.checkpoint.task_lock import INTERVAL, TaskLock
 from shake.errors import RunError, ShakeError
-from shake.farm.task import Task
+from shake.farm.contract import Task
 
 log = logging.getLogger("shake.farm")
 

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from shake.config import Config
 from shake.farm.checkpointer import Checkpointer
+from shake.farm.contract import Task
 from shake.farm.pool import WorkerPool
-from shake.farm.task import Task
-from shake.farm.writer import TableWriter
+from shake.farm.writer import WriterHandle
 from shake.farm.writer_messages import Done
 from shake.plan.plan import TablePlan
 from shake.process.loop import Loop
@@ -28,13 +28,13 @@ class Phases(Protocol):
 class TableTask(Task, Protocol):
     """A running task with its tables, each of which has a number."""
 
-    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
+    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> WriterHandle:
         """Start the writer of a table for a run. ``staged``: it fills a staging collection."""
 
-    def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+    def start_another_writer(self, first: WriterHandle, number: int) -> WriterHandle:
         """Start a further process that writes to the collection where ``first`` writes now."""
 
-    def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
+    def start_applier(self, first: WriterHandle, site: Site) -> WriterHandle:
         """The writer at a site that applies changes to the collection of ``first``.
 
         It is ``first`` itself where that runs there.

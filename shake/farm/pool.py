@@ -9,8 +9,8 @@ from typing import Any
 from shake.config import Config
 from shake.errors import RunError
 from shake.farm import worker_messages as messages
+from shake.farm.contract import Task
 from shake.farm.ledger import Lease, Ledger
-from shake.farm.task import Task
 from shake.farm.worker_messages import WORKER, FromWorker, ToWorker, WorkerSetup
 from shake.process import arena
 from shake.process.loop import Loop

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from shake.config import Config
 from shake.errors import RunError
 from shake.farm import writer_messages as messages
+from shake.farm.contract import Task
 from shake.farm.ledger import Ledger
-from shake.farm.task import Task
 from shake.farm.writer_messages import WRITER, FromWriter, OfWriter, ToWriter, WriterSetup
 from shake.plan.plan import Action, TablePlan
 from shake.process.loop import Loop
@@ -65,14 +65,14 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
         self._number = number
         self._until = until
         self._task = task
-        self.writers: dict[int, TableWriter] = {}  # by table
+        self.writers: dict[int, WriterHandle] = {}  # by table
 
     @property
     def name(self) -> str:
         namespaces = [writer.namespace for writer in self.writers.values()]
         return messages.writer_name(self._number, namespaces)
 
-    def open(self, writer: TableWriter) -> None:
+    def open(self, writer: WriterHandle) -> None:
         """Also write this collection; the first one starts the process."""
         self.writers[writer.table] = writer
         if len(self.writers) == 1:
@@ -108,7 +108,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
     def fail(self, error: RunError) -> None:
         self._task.fail_at(self.site, error)
 
-    def _introduce(self, writer: TableWriter) -> None:
+    def _introduce(self, writer: WriterHandle) -> None:
         for message in writer.unanswered():
             self.send(message)
 
@@ -126,7 +126,7 @@ class WriterProcess(SupervisedChild[WriterSetup, ToWriter, FromWriter]):
 
 
 @dataclass(slots=True, eq=False)
-class TableWriter:
+class WriterHandle:
     """The writer of one collection, in a process that can write others too.
 
     Every order can be executed twice: documents are stored by ``_id``, and each step of an order is

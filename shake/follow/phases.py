@@ -14,7 +14,7 @@ from shake.clock import boot_clock
 from shake.errors import RunError
 from shake.farm import writer_messages
 from shake.farm.farm import Farm
-from shake.farm.writer import TableWriter
+from shake.farm.writer import WriterHandle
 from shake.follow.journaling import Journaling
 from shake.follow.scheduler import FollowScheduler
 from shake.follow.stream_monitor import StreamMonitor
@@ -51,8 +51,8 @@ class FollowPhases:
         self,
         farm: Farm,
         followed_tables: dict[int, FollowedTable],
-        writers: dict[int, TableWriter],
-        appliers: dict[int, TableWriter],
+        writers: dict[int, WriterHandle],
+        appliers: dict[int, WriterHandle],
         scheduler: FollowScheduler,
         monitor: StreamMonitor,
         journaling: Journaling,

@@ -9,7 +9,7 @@ from shake.farm import worker_messages, writer_messages
 from shake.farm.farm import Farm
 from shake.farm.ledger import End, Published
 from shake.farm.pool import Worker
-from shake.farm.writer import TableWriter
+from shake.farm.writer import WriterHandle
 from shake.follow.journaling import Journaling
 from shake.follow.stream_monitor import StreamMonitor
 from shake.follow.table import ApplyingLease, FollowedTable, PublishedBatch
@@ -29,7 +29,7 @@ class FollowScheduler:
         self,
         farm: Farm,
         followed_tables: Mapping[int, FollowedTable],
-        appliers: Mapping[int, TableWriter],
+        appliers: Mapping[int, WriterHandle],
         monitor: StreamMonitor,
         journaling: Journaling,
     ) -> None:

@@ -14,8 +14,8 @@ from shake.follow.table import FollowedTable, spared
 from shake.follow.watcher import StreamWatcher, View
 from shake.schema import Question
 from shake.stream import suspicion
-from shake.stream.children import SIBLING_AFTER
 from shake.stream.shard import Shard
+from shake.stream.shard_children import SIBLING_AFTER
 from shake.stream.suspicion import ShardAnswer
 
 log = logging.getLogger("shake.farm")

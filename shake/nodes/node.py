@@ -14,12 +14,12 @@ from shake.nodes import messages
 from shake.nodes.connection import MessageStream
 from shake.nodes.link import Link
 from shake.nodes.messages import FROM_AGENT, TO_AGENT, FromAgent, ToAgent
-from shake.process.alike import Process
 from shake.process.loop import Loop, Peer
 from shake.process.messages import FromChild, Ping, Pong, Start
 from shake.process.packing import unpacker
 from shake.process.role import START, Role, Sent, SetUp, Taken
 from shake.process.site import Ahead, ChildConnection
+from shake.process.spawn_many import Process
 
 #: Seconds that a node has to create an arena.
 _ARENA_SECONDS = 10.0

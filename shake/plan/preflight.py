@@ -29,7 +29,7 @@ from shake.private_files import is_full
 from shake.schema import Question
 from shake.source.client import Unreachable
 from shake.source.contract import Source
-from shake.status.http import check_port
+from shake.status.http_server import check_port
 from shake.stream.shard import Shard, ShardState
 from shake.stream.suspicion import ShardAnswer
 from shake.targets.choice import namespace_problems

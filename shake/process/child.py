@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Generic
 
 from shake.process import heartbeat
-from shake.process.alike import Process
 from shake.process.heartbeat import Heartbeat, Liveness
 from shake.process.loop import Loop
 from shake.process.messages import FromChild, Ping, Pong, Silent, Start
 from shake.process.role import Sent, SetUp, Taken
 from shake.process.site import ChildConnection
+from shake.process.spawn_many import Process
 
 #: Seconds that a dismissed child has to end by itself.
 EXIT_SECONDS = 2.0

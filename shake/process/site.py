@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shake.process import arena
-from shake.process.alike import Process
 from shake.process.channel import SupervisorChannel
 from shake.process.messages import FromChild, Ping, Pong, Start
 from shake.process.packing import Message
 from shake.process.role import Role, Sent, SetUp, Taken
 from shake.process.spawn import spawn
+from shake.process.spawn_many import Process
 
 if TYPE_CHECKING:
     from shake.process.loop import Loop, Peer

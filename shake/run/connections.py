@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from shake.checkpoint.checkpoints import Checkpoints
 from shake.checkpoint.store import Store, open_store
 from shake.config import Config
+from shake.source.aws_session import CredentialSource, open_source
 from shake.source.client import Retry
 from shake.source.clock import SourceClock
 from shake.source.contract import Source
 from shake.source.dynamodb import DynamoSource
 from shake.source.endpoint import Endpoint
-from shake.source.session import CredentialSource, open_source
 
 log = logging.getLogger("shake")
 

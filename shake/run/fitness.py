@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from shake.farm.contract import Task
 from shake.farm.pool import Worker, WorkerPool
-from shake.farm.task import Task
 from shake.process.site import Site
 
 #: Seconds without progress after which a site is reported, and after which it is used no longer.

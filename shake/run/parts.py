@@ -19,7 +19,7 @@ from shake.copy.table import CopiedTable
 from shake.farm.checkpointer import Checkpointer
 from shake.farm.farm import Farm, TableTask
 from shake.farm.pool import WorkerPool
-from shake.farm.writer import LockGuard, TableWriter, WriterProcess
+from shake.farm.writer import LockGuard, WriterHandle, WriterProcess
 from shake.follow.journaling import Journaling
 from shake.follow.phases import FollowPhases
 from shake.follow.scheduler import FollowScheduler
@@ -119,7 +119,7 @@ class Parts:
 
     def _connect_follow(self, farm: Farm) -> None:
         followed_tables = self.followed_tables
-        writers, appliers = dict[int, TableWriter](), dict[int, TableWriter]()
+        writers, appliers = dict[int, WriterHandle](), dict[int, WriterHandle]()
         self._follow_writers, self._appliers = writers, appliers
         self.monitor = monitor = StreamMonitor(farm, followed_tables)
         journaling = Journaling(farm, followed_tables, monitor)
@@ -161,7 +161,7 @@ class Parts:
         )
 
 
-def _processes(writers: Iterable[TableWriter]) -> list[WriterProcess]:
+def _processes(writers: Iterable[WriterHandle]) -> list[WriterProcess]:
     return list(dict.fromkeys(writer.process for writer in writers))
 
 

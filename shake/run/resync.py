@@ -15,7 +15,7 @@ from shake.config import Config
 from shake.errors import GapError, RefusedError, RunError, ShakeError, SourceError
 from shake.plan.origins import another_table
 from shake.plan.plan import Plan, TablePlan, count_segments
-from shake.run.sessions import end_sessions
+from shake.run.target_sessions import end_sessions
 from shake.schema import Table
 from shake.source.agreement import agreed
 from shake.source.contract import Source

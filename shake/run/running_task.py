@@ -18,7 +18,7 @@ from shake.farm import worker_messages, writer_messages
 from shake.farm.diagnostics import Diagnostics
 from shake.farm.farm import Phases
 from shake.farm.health import Health
-from shake.farm.writer import TableWriter
+from shake.farm.writer import WriterHandle
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.process.loop import Loop
 from shake.process.messages import Diagnosis, Failed, Log, Ready, Report, Silent
@@ -167,9 +167,9 @@ class RunningTask:
 
     # ---- children
 
-    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
+    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> WriterHandle:
         copy = self.parts.copies[table]
-        return TableWriter(
+        return WriterHandle(
             self.parts.process(alone=phases is self.parts.copy_phases),
             table,
             copy.plan,
@@ -182,11 +182,11 @@ class RunningTask:
             kept=bool(copy.kept.items),
         )
 
-    def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+    def start_another_writer(self, first: WriterHandle, number: int) -> WriterHandle:
         site = self.parts.pool.site_of(number, self.parts.copies[first.table].writers)
         return replace(first, process=self.parts.process(alone=True, number=number, site=site))
 
-    def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
+    def start_applier(self, first: WriterHandle, site: Site) -> WriterHandle:
         if first.process.site is site:
             return first
         return replace(first, process=self.parts.process(alone=False, site=site))

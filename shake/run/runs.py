@@ -21,10 +21,10 @@ from shake.run.oversight import Oversight
 from shake.run.parts import RunOptions, RunResources
 from shake.run.planning import planned, scanners_at_once
 from shake.run.resync import Resync
-from shake.run.sessions import end_repairs, replaced_fenced
 from shake.run.shutdown import Ending, keep_status
 from shake.run.status_pages import Asked, StatusPages
 from shake.run.supervisor import TaskRun
+from shake.run.target_sessions import end_repairs, replaced_fenced
 from shake.source.clock import NO_DATE
 from shake.source.contract import Source
 from shake.status.summary import FULL_SYNC_DONE, summary

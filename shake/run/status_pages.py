@@ -22,7 +22,7 @@ from shake.run.shutdown import Ending
 from shake.status.figures import ENDED, duration
 from shake.status.monitor import Monitor
 from shake.status.progress import Reporter
-from shake.status.server import profile_server, status_server
+from shake.status.routes import profile_server, status_server
 from shake.status.snapshot import CheckStatus, Snapshot, TableStatus
 from shake.status.summary import FULL_SYNC_DONE
 

@@ -11,10 +11,10 @@ from math import inf
 
 from shake.schema import Question
 from shake.stream.absence import Absence
-from shake.stream.children import ShardChildren
 from shake.stream.listing import Listed, ancestors, listed_late, orphans_of
 from shake.stream.queue import Queue
 from shake.stream.shard import NEXT, NO_ITERATOR, Shard, ShardJournal, ShardState
+from shake.stream.shard_children import ShardChildren
 from shake.stream.suspicion import ShardAnswer
 
 

@@ -27,10 +27,10 @@ from shake.worker.context import WorkerContext
 #: Seconds between two calls for a shard without news: at first, doubling, and at most. Each call
 #: is billed as half a read unit. A change is to arrive in a fraction of a second, and a tip takes
 #: TIP_AFTER calls.
-FIRST_IDLE, LONGEST_IDLE = 0.05, 0.15
+FIRST_PAUSE, LONGEST_IDLE = 0.05, 0.15
 #: The same for a quiet shard: one that has been at its tip for QUIET_AFTER seconds, unless
 #: messages.PollQuickly says otherwise. Its tip is known some seconds late.
-QUIET_IDLE = 0.9
+QUIET_PAUSE = 0.9
 
 #: Records of an answer from which on the next is asked for at once.
 _BUSY = 0.5
@@ -144,7 +144,7 @@ class Reader(threading.Thread):
 
     def _read(self) -> bool:
         """Whether the shard is read to its end."""
-        idle = FIRST_IDLE
+        idle = FIRST_PAUSE
         while not self._reads_no_further:
             asked = boot_clock()
             if (page := self._ask()) is None:
@@ -153,7 +153,7 @@ class Reader(threading.Thread):
             self._sequence = page.sequence or self._sequence
             if page.next_iterator is None:
                 if page.records:
-                    self._drop_iterator(FIRST_IDLE)
+                    self._drop_iterator(FIRST_PAUSE)
                 elif self._next == self._last:
                     return True
                 else:
@@ -170,8 +170,8 @@ class Reader(threading.Thread):
                     self._tip(moment)
             if page.records < self._limit * _BUSY and not self._silence.undecided:
                 quickly = not self._silence.quiet or asked < self._context.quick_until
-                longest = LONGEST_IDLE if quickly else QUIET_IDLE
-                idle = FIRST_IDLE if page.records else min(2 * idle, longest)
+                longest = LONGEST_IDLE if quickly else QUIET_PAUSE
+                idle = FIRST_PAUSE if page.records else min(2 * idle, longest)
                 self._rest(idle)
             self._context.stop.wait(self._calls.pause(time.monotonic()))
         return False
@@ -214,7 +214,7 @@ class Reader(threading.Thread):
             new = error.code == NOT_FOUND and self._gone < _GONE_AFTER
             if error.code != EXPIRED_ITERATOR and not new:
                 raise
-            self._drop_iterator(1.0 if new else FIRST_IDLE)
+            self._drop_iterator(1.0 if new else FIRST_PAUSE)
         except codec.CorruptPage as error:
             self._corrupt += 1
             self._last = ""

@@ -12,9 +12,9 @@ from typing import Any
 from shake import codec
 from shake.codec.objectid import segment_prefix
 from shake.config import load
+from shake.source.aws_session import open_source
 from shake.source.dynamodb import DynamoSource
 from shake.source.scan import ScanPlan
-from shake.source.session import open_source
 from shake.targets.mongodb.target import MongoTarget
 from tests.support.tables import ACCESS_KEY, REGION, SECRET_KEY, Key, create_table, put_items
 

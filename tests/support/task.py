@@ -9,7 +9,7 @@ from typing import Any
 from shake.errors import RunError, ShakeError
 from shake.farm.farm import Phases
 from shake.farm.ledger import Lease, Published
-from shake.farm.writer import TableWriter
+from shake.farm.writer import WriterHandle
 from shake.farm.writer_messages import Done
 from shake.plan.plan import TablePlan
 from shake.process.site import Site
@@ -52,14 +52,14 @@ class Notes:
     def uncertain(self, text: str) -> None:
         self.told.append(text)
 
-    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> TableWriter:
-        writer: TableWriter = self.writer
+    def start_writer(self, table: int, run: int, staged: bool, phases: Phases) -> WriterHandle:
+        writer: WriterHandle = self.writer
         return writer
 
-    def start_another_writer(self, first: TableWriter, number: int) -> TableWriter:
+    def start_another_writer(self, first: WriterHandle, number: int) -> WriterHandle:
         return first
 
-    def start_applier(self, first: TableWriter, site: Site) -> TableWriter:
+    def start_applier(self, first: WriterHandle, site: Site) -> WriterHandle:
         return first
 
     def from_worker(self, worker: int, message: Any) -> None:

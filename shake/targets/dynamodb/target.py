@@ -204,7 +204,7 @@ class DynamoTarget:
 
 def _open(config: Config) -> Access:
     # Imported here: it brings boto3, which a process with credentials does not need.
-    from shake.source.session import open_source
+    from shake.source.aws_session import open_source
 
     return open_source(config)
 

@@ -20,14 +20,14 @@ from shake.targets.mongodb import fields
 from shake.targets.mongodb.bulk import (
     DUPLICATE_KEY,
     MAX_BYTES,
-    Bulk,
+    RawCommands,
     confirm,
     copies,
 )
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
-    Patience,
+    Retrier,
     is_of_a_document,
     is_transient_write,
     words,
@@ -46,15 +46,15 @@ class Applier:
 
     After a fault it sends the same command again, so doing it twice is harmless. ``session``
     prevents the server from executing an earlier try after a later change. Where no session is
-    used (see Bulk.run), shake relies on one assumption about a command whose connection is lost:
-    the server does not execute it after it has acknowledged the next batch.
+    used (see RawCommands.run), shake relies on one assumption about a command whose connection is
+    lost: the server does not execute it after it has acknowledged the next batch.
     """
 
     collection: Collection[RawBSONDocument]
-    bulk: Bulk
+    bulk: RawCommands
     table: Table
     config: Config
-    patience: Patience
+    retrier: Retrier
     session: Session
     refused: list[Refusal] | None = None  # see targets.contract.Writer
 
@@ -104,7 +104,7 @@ class Applier:
                 return int(error.details["n"]) + len(error.details["writeErrors"])
 
         try:
-            return self.patience.call(self.collection.full_name, call)
+            return self.retrier.call(self.collection.full_name, call)
         except PyMongoError as error:
             if self.refused is None or not is_of_a_document(error):
                 raise self._refused_command(error) from error
@@ -160,7 +160,7 @@ class Applier:
             if self._refuse(entry, document):
                 return
             raise self._item_error(query, entry)
-        stored = self.patience.call(
+        stored = self.retrier.call(
             self.collection.full_name, lambda: self.collection.find_one(query)
         )
         if stored is None or _without_id(stored) != _without_id(document):

@@ -19,7 +19,7 @@ from shake.schema import Table
 from shake.status.figures import many
 from shake.targets.mongodb import fields
 from shake.targets.mongodb.indexes import Index, wanted_indexes
-from shake.targets.mongodb.retrying import Patience, words
+from shake.targets.mongodb.retrying import Retrier, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Builder:
     collection: Collection[RawBSONDocument]
     table: Table
     config: Config
-    patience: Patience
+    retrier: Retrier
     notice: Callable[[str], None]
     segments: int
 
@@ -70,7 +70,7 @@ class Builder:
             return []
         models = [index.model() for index in indexes]
         try:
-            self.patience.call(
+            self.retrier.call(
                 self._namespace, lambda: self.collection.create_indexes(models, **self._quorum())
             )
         except DuplicateKeyError as error:
@@ -89,7 +89,7 @@ class Builder:
         ]
         if not deletes:
             raise RunError(f"{self._namespace}: {unique} was refused: {words(error)}") from error
-        self.patience.call(
+        self.retrier.call(
             self._namespace, lambda: self.collection.bulk_write(deletes, ordered=False)
         )
         self.notice(
@@ -110,7 +110,7 @@ class Builder:
             },
             {"$match": {"count": {"$gt": 1}}},
         ]
-        return self.patience.call(
+        return self.retrier.call(
             self._namespace, lambda: list(self.collection.aggregate(pipeline, allowDiskUse=True))
         )
 
@@ -119,7 +119,7 @@ class Builder:
         values = [group["_id"].get(f"k{number}") for number in range(len(unique.fields))]
         key = dict(zip([path for path, _ in unique.fields], values, strict=True))
         query = {"_id": {"$in": group["ids"]}, **key}
-        found = self.patience.call(self._namespace, lambda: list(self.collection.find(query)))
+        found = self.retrier.call(self._namespace, lambda: list(self.collection.find(query)))
         ids = [document["_id"] for document in found]
         # All duplicates of one item come from one segment.
         segment, *others = {objectid.segment_of(one) for one in ids}

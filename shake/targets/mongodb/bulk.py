@@ -82,7 +82,7 @@ def prove(collection: Collection[Any]) -> None:
             raise
 
 
-class Bulk:
+class RawCommands:
     """Runs write commands on one collection. Thread-safe.
 
     ``uuid`` is the collection's, in hexadecimal digits, "" where it is unknown.

@@ -18,7 +18,7 @@ from bson.binary import UUID_SUBTYPE, Binary
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from shake.targets.contract import Location
-from shake.targets.mongodb.bulk import DUPLICATE_KEY, UUID_MISMATCH, Bulk
+from shake.targets.mongodb.bulk import DUPLICATE_KEY, UUID_MISMATCH, RawCommands
 from shake.targets.mongodb.retrying import Contended
 from shake.targets.mongodb.server import MongoServer
 
@@ -41,7 +41,7 @@ class Mark:
         """
         name = staging.namespace
         document = memoryview(bson.encode({"_id": self._id}))
-        bulk = Bulk(self.server.collection(name), staging.collection_uuid)
+        bulk = RawCommands(self.server.collection(name), staging.collection_uuid)
         try:
             bulk.run("insert", document, 1)
         except BulkWriteError as error:

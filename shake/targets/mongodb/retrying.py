@@ -158,7 +158,7 @@ class Contended(AutoReconnect):
     """Another write got in between; the next try finds what it did."""
 
 
-class Patience:
+class Retrier:
     """Repeats a call while its errors are transient, for as long as they last.
 
     Each try waits for ``deadline``. ``on_retry`` gets namespace and reason of a failed one.

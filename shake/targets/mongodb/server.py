@@ -24,7 +24,7 @@ from shake.targets.deadline import Deadline
 from shake.targets.mongodb.bulk import UUID_MISMATCH, UUID_WIRE_VERSION, confirm, prove
 from shake.targets.mongodb.concern import durable
 from shake.targets.mongodb.indexes import wanted_indexes
-from shake.targets.mongodb.retrying import Patience, words
+from shake.targets.mongodb.retrying import Retrier, words
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class MongoServer:
             reason = Redactor(config.secrets()).redact(str(error))
             raise RefusedError(f"target.address cannot be used: {reason}") from None
         self.config = config
-        self.patience = Patience(stop, on_retry, deadline)
+        self.retrier = Retrier(stop, on_retry, deadline)
 
     def seen(self, namespace: str, table: Table) -> Found | None:
         """What a primary shows now, which a fail-over might undo. A view counts too."""
@@ -165,7 +165,7 @@ class MongoServer:
         Raises RunError for any other failure.
         """
         try:
-            return self.patience.call(namespace, call)
+            return self.retrier.call(namespace, call)
         except PyMongoError as error:
             raise RunError(f"{namespace}: the target refused: {words(error)}") from error
 

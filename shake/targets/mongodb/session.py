@@ -71,7 +71,7 @@ def numbers_from(run: int, process: int) -> Iterator[int]:
 def unfenced(options: ClientOptions, hello: Mapping[str, Any]) -> str | None:
     """Why changes are not numbered, so that late ones are not refused; None where they are.
 
-    ``hello`` is the server's answer to the command of that name. See Bulk.
+    ``hello`` is the server's answer to the command of that name. See RawCommands.
     """
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         cause = "the target is a standalone server: make it a replica set of one member"

@@ -3,7 +3,8 @@
 The name contains the run, and this fences the copy. A new run first gives the collection a new
 name. So a late command of an earlier run goes to a name that no run reads. A server that supports
 ``collectionUUID`` (MongoDB 6.0) refuses such a command. For older ones see
-shake.targets.mongodb.replacing; where a rename changes the UUID, see shake.targets.mongodb.mark.
+shake.targets.mongodb.replacing_by_name; where a rename changes the UUID, see
+shake.targets.mongodb.mark.
 Source: https://www.mongodb.com/docs/manual/reference/command/renameCollection/
 """
 
@@ -19,7 +20,7 @@ from shake.status.figures import many, size
 from shake.targets.contract import CopyRun, Found, Location, OnExisting
 from shake.targets.mongodb.mark import Mark
 from shake.targets.mongodb.names import replaced_name, run_of, staging_name, staging_stem
-from shake.targets.mongodb.replacing import Replacing
+from shake.targets.mongodb.replacing_by_name import Replacing
 from shake.targets.mongodb.retrying import Contended
 from shake.targets.mongodb.server import MongoServer
 

@@ -83,7 +83,7 @@ class MongoTarget(MongoServer):
 
     def _elected(self, call: Callable[[], T]) -> T:
         def log(reason: str) -> None:
-            self.patience.on_retry(f"target.address: {reason}; retrying")
+            self.retrier.on_retry(f"target.address: {reason}; retrying")
 
         return after_election(self.client, log, call)
 
@@ -131,4 +131,4 @@ class MongoTarget(MongoServer):
 
     def writer(self, namespace: str, table: Table, fence: Fence = NO_FENCE) -> MongoWriter:
         """A writer that shares this target's connections."""
-        return MongoWriter(self.collection(namespace), table, self.config, self.patience, fence)
+        return MongoWriter(self.collection(namespace), table, self.config, self.retrier, fence)

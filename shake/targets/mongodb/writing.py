@@ -28,14 +28,14 @@ from shake.targets.mongodb.building import Builder
 from shake.targets.mongodb.bulk import (
     DUPLICATE_KEY,
     MAX_BYTES,
-    Bulk,
+    RawCommands,
     copies,
     prove,
 )
 from shake.targets.mongodb.retrying import (
     NOT_OF_A_DOCUMENT,
     Contended,
-    Patience,
+    Retrier,
     is_of_a_document,
     is_transient_write,
     words,
@@ -56,16 +56,16 @@ class MongoWriter:
         collection: Collection[RawBSONDocument],
         table: Table,
         config: Config,
-        patience: Patience,
+        retrier: Retrier,
         fence: Fence,
     ) -> None:
         self._collection = collection
-        self._bulk = Bulk(collection, fence.collection_uuid)
+        self._bulk = RawCommands(collection, fence.collection_uuid)
         self._namespace = collection.full_name
         self._table = table
         self._config = config
         self._rule = config.id_rule
-        self._patience = patience
+        self._retrier = retrier
         self._uuid = fence.collection_uuid
         self._numbers = numbers_from(fence.run, fence.process)
 
@@ -82,7 +82,7 @@ class MongoWriter:
             self._bulk,
             self._table,
             self._config,
-            self._patience,
+            self._retrier,
             self._session(shard),
             refused,
         ).apply(changes)
@@ -92,7 +92,7 @@ class MongoWriter:
         if query is None:
             return False
         where = RawBSONDocument(query)
-        found = self._patience.call(
+        found = self._retrier.call(
             self._namespace, lambda: self._collection.find_one(where, {"_id": 1})
         )
         return found is not None
@@ -107,16 +107,16 @@ class MongoWriter:
             lsids = [self._session(one).lsid for one in shards[start : start + SESSIONS_AT_ONCE]]
             refresh = partial(admin.command, "refreshSessions", lsids)
             with contextlib.suppress(OperationFailure):
-                self._patience.call(self._namespace, refresh)
+                self._retrier.call(self._namespace, refresh)
 
     def end_shards(self, shards: list[str]) -> None:
         """See Writer. A delete of nothing, with a higher number than all before it."""
-        bulk = Bulk(self._collection)  # whatever collection has the name by now
+        bulk = RawCommands(self._collection)  # whatever collection has the name by now
         nothing = memoryview(bson.encode({"q": {"_id": ObjectId()}, "limit": 1}))
         for shard in shards:
             call = partial(bulk.run, "delete", nothing, 1, self._session(shard))
             try:
-                self._patience.call(self._namespace, call)
+                self._retrier.call(self._namespace, call)
             except OperationFailure as error:
                 if error.code != TOO_OLD:  # else a later run has ended it already
                     raise self._refused(error) from error
@@ -139,12 +139,10 @@ class MongoWriter:
         """
         collection = self._collection
         try:
-            stored = self._patience.call(self._namespace, collection.estimated_document_count)
+            stored = self._retrier.call(self._namespace, collection.estimated_document_count)
             if stored < documents:
-                self._patience.call(self._namespace, partial(prove, collection))
-                stored = self._patience.call(
-                    self._namespace, lambda: collection.count_documents({})
-                )
+                self._retrier.call(self._namespace, partial(prove, collection))
+                stored = self._retrier.call(self._namespace, lambda: collection.count_documents({}))
         except PyMongoError as error:
             raise self._refused(error) from error
         return max(0, documents - stored)
@@ -152,7 +150,7 @@ class MongoWriter:
     def build_indexes(self, notice: Callable[[str], None], segments: int = 0) -> None:
         """See Writer, and targets.mongodb.building."""
         Builder(
-            self._collection, self._table, self._config, self._patience, notice, segments
+            self._collection, self._table, self._config, self._retrier, notice, segments
         ).build()
 
     def build_progress(self) -> BuildProgress | None:
@@ -160,7 +158,7 @@ class MongoWriter:
 
     def _delete(self, deletes: list[DeleteMany]) -> int:
         try:
-            return self._patience.call(
+            return self._retrier.call(
                 self._namespace,
                 lambda: self._collection.bulk_write(deletes, ordered=False).deleted_count,
             )
@@ -171,7 +169,7 @@ class MongoWriter:
         contests: Counter[bytes] = Counter()
         found: list[Refusal] | None = None if refused is None else []
         try:
-            replaced = self._patience.call(
+            replaced = self._retrier.call(
                 self._namespace, lambda: self._store(batch, count, contests, found)
             )
         except DocumentTooLarge as error:  # larger than MAX_BYTES, so alone in its batch

@@ -15,7 +15,7 @@ from shake.process.messages import Diagnosis
 from shake.status import nimoshake
 from shake.status.charts import charts
 from shake.status.figures import fraction, iso, size, total
-from shake.status.http import HttpResponse, Query, Route, Server
+from shake.status.http_server import HttpResponse, Query, Route, Server
 from shake.status.monitor import Monitor
 from shake.status.readiness import readiness
 from shake.status.snapshot import Snapshot, TableStatus

@@ -14,8 +14,8 @@ import pytest
 from shake.config import load
 from shake.demo.servers import free_port
 from shake.errors import RefusedError
+from shake.source.aws_session import CredentialSource, open_source
 from shake.source.endpoint import Credentials, Endpoint
-from shake.source.session import CredentialSource, open_source
 from tests.support.faulty import Faulty, Reply, Request, error
 
 STATIC = ("source.access_key_id=AKIASTATIC", "source.secret_access_key=static-secret")
@@ -145,7 +145,7 @@ def profile(tmp_path: Path, key: str) -> None:
 def test_the_file_of_a_profile_is_read_again_once_its_keys_have_expired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shake.source.session._ASK_SECONDS", 0.0)
+    monkeypatch.setattr("shake.source.aws_session._ASK_SECONDS", 0.0)
     expired = threading.Event()
 
     def answer(request: Request) -> Reply:

@@ -28,7 +28,7 @@ from shake.demo.mongo import Mongod
 from shake.errors import RunError, Stopped
 from shake.plan.plan import Action, Plan, TablePlan
 from shake.plan.positions import StreamPosition
-from shake.run.sessions import replaced_fenced
+from shake.run.target_sessions import replaced_fenced
 from shake.schema import Attribute, Keys, Table
 from shake.stream.shard import Shard
 from shake.targets.contract import Changes, CopyRun, Fence, Location, OnExisting

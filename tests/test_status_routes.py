@@ -21,10 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from shake.control.commands import Reply
 from shake.errors import RefusedError
 from shake.process.diagnosis import diagnose
-from shake.status import http as http_server
-from shake.status.http import HttpResponse, Route, Server
+from shake.status import http_server
+from shake.status.http_server import HttpResponse, Route, Server
 from shake.status.monitor import Monitor
-from shake.status.server import profile_server, status_server
+from shake.status.routes import profile_server, status_server
 from shake.status.snapshot import ProcessStatus, ShardStatus, Snapshot
 from tests.support.scenes import SCENES, monitored
 from tests.support.snapshots import table, task

@@ -58,7 +58,7 @@ class Adopted:
         return self._status
 
 
-def spawn_alike(module: str, count: int) -> list[tuple[Process, socket.socket]]:
+def spawn_many(module: str, count: int) -> list[tuple[Process, socket.socket]]:
     """Start so many children, as shake.process.spawn does; each with a socket to it.
 
     A process that has no other thread imports the module, forks them, and ends: see
