@@ -175,3 +175,34 @@ def test_a_copy_that_waits_for_its_turn_needs_no_change_from_before(followed: Fo
     assert result.status == 0, result
     for name in (first, second):
         assert followed.mongo.client[followed.name][name].count_documents({"pk": "a"}) == 1
+
+
+def test_a_table_that_was_followed_can_be_followed_on_though_a_copy_was_planned(
+    followed: Followed,
+) -> None:
+    """Also where nothing had changed yet, so that no position shows that it was followed."""
+    names = (followed.name, f"{followed.name}-2")
+    for name in names:
+        followed.simulator.table(name)
+    white = ";".join(names)
+    alone = followed.task(sync_mode="incr", filter__collection__white=white)
+    assert alone.run("--until-consistent").status == 0
+    for name in names:
+        stream = followed.simulator.tables[name].stream
+        followed.simulator.tables[name].put({"pk": {"S": "meanwhile"}})
+        for _ in range(3):
+            stream.roll_over(stream.open()[0])
+    throttled = instead(error("ThrottlingException"))
+    followed.simulator.faults.rule(1.0, throttled, where=copies)
+    both = followed.task(
+        filter__collection__white=white, full__concurrency=1, target__db__exist="rename"
+    )
+    process = both.start()
+    until(lambda: any(map(copies, followed.simulator.journal)))
+    both.kill(process)
+    [begun] = {one.table for one in followed.simulator.journal if copies(one)}
+    [waiting] = {*names} - {begun}
+    alone = followed.task(sync_mode="incr", filter__collection__white=waiting)
+    result = alone.run("--until-consistent")
+    assert result.status == 0, result
+    assert followed.mongo.client[followed.name][waiting].count_documents({"pk": "meanwhile"}) == 1

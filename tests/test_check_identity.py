@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from shake.check.belonging import read_checkpoints
 from shake.cli import check
+from shake.config.load import load
 from shake.demo.mongo import MongoServer, mongo_server
+from shake.demo.servers import free_port
 from tests.support.copied import Copied, make_table
 from tests.support.followed import Followed
 from tests.support.migration import Migration
@@ -235,6 +238,15 @@ def test_a_collection_without_its_unique_index_is_not_repaired(
     assert check_of(table, *MEND) == 3
     assert "lacks the unique index on the key" in capsys.readouterr().err
     assert [one["pk"] for one in table.collection.find()] == ["other"]
+
+
+def test_a_store_that_does_not_answer_for_now_is_asked_again_for_kept_items(
+    followed: Followed,
+) -> None:
+    """With a right that is missing, asking again is in vain."""
+    away = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=100"
+    conf = followed.task(checkpoint__address=away).conf
+    assert read_checkpoints(load(str(conf), {}, ()).config, repair=False) == {}
 
 
 def test_two_tables_in_one_collection_are_refused(

@@ -40,7 +40,8 @@ def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved] | None
     """The checkpoint of each table that the task has begun with; empty where there is none.
 
     A check that changes nothing needs no right to read checkpoints: it then logs that they are
-    unknown, and returns None. Raises ShakeError where the check repairs, or where they are damaged.
+    unknown, and returns None. It returns an empty one where the store only does not answer for now.
+    Raises ShakeError where the check repairs, or where they are damaged.
     """
     try:
         store = open_store(config, writable=False)
@@ -52,7 +53,7 @@ def read_checkpoints(config: Config, *, repair: bool) -> dict[str, Saved] | None
             "collections from this source, or which items it has kept",
             error,
         )
-        return None
+        return {} if error.passes else None
     with contextlib.closing(store):
         checkpoints = Checkpoints(store)
         return {

@@ -58,8 +58,8 @@ def _look(config: Config) -> tuple[Standing, bool]:
     try:
         if live := _ask(config):
             return Standing(Run.RUNNING, live.after(_saved(config) or live), None), True
-    except NoAnswer:
-        answers = False
+    except NoAnswer as silence:  # or a run of another user, which cannot be asked
+        answers = isinstance(silence.__cause__, PermissionError)
     with contextlib.closing(open_store(config, writable=False)) as store:
         found = standing(store)
         overdue = found.summary is not None and time.time() - found.summary.at > _OVERDUE

@@ -109,11 +109,15 @@ class Config(DeclaredKeys):
         return self._stored_at(stored_name(table))
 
     def start_over(self, table: str) -> str:
-        """How a table is copied again under the same id, in words."""
+        """How a table is begun again under the same id, in words."""
+        if self.sync_mode == "incr":
+            then = f"the next start follows it anew, {self.follows_anew}"
+        else:
+            exists = f"where {self.namespace(table)} exists"
+            then = f"then start with target.db.exist = rename or drop {exists}"
         return (
             f"start over under this id: shake forget --conf FILE {table} removes its checkpoint "
-            f"({self.checkpoint_of(table)}); then start with target.db.exist = rename or drop "
-            f"where {self.namespace(table)} exists"
+            f"({self.checkpoint_of(table)}); {then}"
         )
 
     @property

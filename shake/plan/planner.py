@@ -63,10 +63,13 @@ def _with_policy(plan: TablePlan, on_existing: OnExisting, backup: str = "") -> 
 def _without_old_positions(plan: TablePlan) -> TablePlan:
     """The plan; where its copy begins now, it needs no change from before, which can be trimmed.
 
-    Where changes are applied already, a user can go back to ``sync_mode = incr``: they stay.
+    Where it was followed already, a user can go back to ``sync_mode = incr``: they stay.
     """
     begins = plan.copies and plan.record.phase is Phase.PREPARING
-    if plan.stream is None or not begins or any(one.sequence for one in plan.stream.shards):
+    if not begins or plan.stream is None or plan.stream.record is None:
+        return plan
+    began = plan.stream.record.began
+    if any(one.sequence or one.applied_through > began for one in plan.stream.shards):
         return plan
     return replace(plan, stream=StreamPlan(plan.stream.stream))
 
