@@ -27,7 +27,7 @@ servers: $(READY) ## Start the embedded servers until Ctrl-C; prints a configura
 	@$(BIN)/python -m tools.servers
 
 test: lint ## Lint, then run the tests (ARGS='-k page').
-	$(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 	@$(call browser,$@)
 
 # Says so where there is no browser for the status page. $(1) is the target.
@@ -40,7 +40,7 @@ endef
 SLOW = $(shell grep --files-with-matches mark.slow tests/test_*.py)
 
 slow: $(READY) ## Run the tests that take the longest, which `make test` leaves out.
-	$(BIN)/python -m pytest -m slow --numprocesses 6 --dist worksteal $(ARGS) $(SLOW)
+	$(BIN)/python -m pytest -m slow --numprocesses 5 --dist worksteal $(ARGS) $(SLOW)
 
 browser: $(READY) ## Test the status page in a real browser (chromium and chromedriver).
 	@$(call browser,$@)

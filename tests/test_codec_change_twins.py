@@ -23,7 +23,7 @@ from tests.support.codecs import every_codec
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
 from tests.support.spelling import Writer, damaged
 
-examples = settings(max_examples=60)
+examples = settings(max_examples=25)
 
 OPTIONS = [
     ChangeOptions(

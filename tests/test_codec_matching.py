@@ -28,7 +28,7 @@ from shake.schema import Attribute, Keys
 from tests.support.codecs import documents, every_codec, page
 from tests.support.items import PARTITION, PARTITION_AND_SORT, Item, items
 
-examples = settings(max_examples=60)
+examples = settings(max_examples=25)
 
 SEED = bytes(range(16))
 OTHER_SEED = bytes(range(1, 17))

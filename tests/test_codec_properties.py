@@ -22,7 +22,7 @@ from tests.support.codecs import document, documents, page, read
 from tests.support.expected import PREFIX, expected, expected_number
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items, numbers, spelled, values
 
-examples = settings(max_examples=100)
+examples = settings(max_examples=40)
 pages = st.lists(items(), min_size=1, max_size=4)
 CONVERTS = ("change", "mchange", "raw")
 

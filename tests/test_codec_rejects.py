@@ -23,7 +23,7 @@ from tests.support.items import PARTITION, PARTITION_AND_SORT, items
 from tests.support.spelling import Writer, damaged
 
 examples = settings(
-    max_examples=60,
+    max_examples=25,
 )
 
 #: Attributes for the sake of which an item cannot be stored, under some options at least.

@@ -22,7 +22,7 @@ from tests.support.expected import PREFIX
 from tests.support.items import PARTITION, PARTITION_AND_SORT, items
 from tests.support.spelling import Writer, damaged
 
-examples = settings(max_examples=100)
+examples = settings(max_examples=40)
 
 #: Every way to convert, for a table with keys ``pk`` and ``sk``.
 OPTIONS = [

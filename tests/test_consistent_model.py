@@ -356,7 +356,7 @@ def run(model: Model, steps: int, *, clock_is_set: str = "") -> None:
         model.check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.sampled_from(["", "while it runs", "between two runs"]))
 def test_no_change_is_claimed_that_is_not_applied(seed: int, clock_is_set: str) -> None:
     run(Model(random.Random(seed)), 400, clock_is_set=clock_is_set)

@@ -36,7 +36,7 @@ def run(budget: Budget, until: float, cost: float, workers: int = 1) -> list[tup
     pauses=st.lists(st.floats(0, 3), max_size=20),
     workers=st.integers(1, 5),
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_no_window_has_more_calls_than_its_rate_and_a_second_of_burst(
     rate: float, pauses: list[float], workers: int
 ) -> None:

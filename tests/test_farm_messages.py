@@ -105,7 +105,7 @@ def received_to_the_end(channel: SupervisorChannel[Any, Any, Any]) -> list[Any]:
 
 
 @given(st.lists(ANY, max_size=6), st.data())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_stream_that_is_cut_anywhere_gives_the_whole_messages_before(
     sent: list[Any], data: st.DataObject
 ) -> None:

@@ -20,7 +20,7 @@ def object_id(stamp: int, segment: int, number: int) -> ObjectId:
 
 
 @given(STAMPS, SEGMENTS, st.lists(NUMBERS, min_size=2, max_size=5, unique=True))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_they_rise_along_a_segment(stamp: int, segment: int, numbers: list[int]) -> None:
     ids = [object_id(stamp, segment, number) for number in sorted(numbers)]
     assert ids == sorted(ids)
@@ -32,7 +32,7 @@ def test_they_rise_along_a_segment(stamp: int, segment: int, numbers: list[int])
 @example(1, 7, 5, 7, 5)
 @example(1, 7, 5, 7, 4)
 @example(1, 7, 0, 8, 0)
-@settings(max_examples=200)
+@settings(max_examples=40)
 def test_a_tail_holds_what_its_segment_may_hold_behind_a_number_and_nothing_else(
     stamp: int, segment: int, documents: int, other: int, number: int
 ) -> None:

@@ -69,7 +69,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=40)
 @given(plans(), configs)
 def test_no_limit_is_broken_in_the_time_that_is_said(plan: TablePlan, config: Config) -> None:
     seconds, units, table = slowest(config, plan).seconds, read_units(config, plan), plan.table
@@ -83,7 +83,7 @@ def test_no_limit_is_broken_in_the_time_that_is_said(plan: TablePlan, config: Co
     assert seconds == pytest.approx(max(reached))
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(plans(), configs)
 def test_consistent_reads_take_twice_the_units(plan: TablePlan, config: Config) -> None:
     once, twice = (
@@ -94,7 +94,7 @@ def test_consistent_reads_take_twice_the_units(plan: TablePlan, config: Config) 
     assert once >= scan_calls(config, plan) / 2  # a call takes half a unit at least
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.lists(plans(), max_size=12), st.integers(1, 5))
 def test_tables_take_together_what_so_many_at_once_take(
     tables: list[TablePlan], at_once: int
@@ -109,7 +109,7 @@ def test_tables_take_together_what_so_many_at_once_take(
         assert together == max(alone, default=0.0)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.lists(plans(), max_size=6), st.floats(0, 10**6))
 def test_a_stream_is_needed_from_its_position_to_the_end_of_its_copy(
     tables: list[TablePlan], passed: float

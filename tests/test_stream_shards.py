@@ -707,7 +707,7 @@ class Model:
             self.consumer.begin_applying()
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(0, 12), st.booleans())
 def test_whatever_the_stream_does_each_shard_is_applied_once_after_its_parent(
     seed: int, shards: int, late: int, journal: bool
