@@ -99,7 +99,7 @@ def test_a_node_that_is_stopped_leaves_at_once(machines: Machines) -> None:
     node = machines.node(free_port(), "vm-1")
     until(lambda: "retrying" in machines.printed("vm-1"))
     node.send_signal(signal.SIGTERM)
-    assert node.wait(10) == 0
+    assert node.wait(30) == 0
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_late_record_of_a_repair_hides_no_session_of_a_later_one(mongo: Any, n
         assert held.is_set()
         repair = later.begin_repair("t", 9)
         released.set()
-        assert answered.wait(10)
+        assert answered.wait(30)
         assert later.load_repair("t").sessions == repair.sessions
 
 
