@@ -176,3 +176,12 @@ def test_a_printed_mask_is_not_taken_for_a_secret() -> None:
     for setting in ("http.token=***", "target.address=mongodb://u:***@h"):
         with pytest.raises(UsageError, match="give the secret"):
             load(None, {}, ["id=a", "target.address=mongodb://h", setting])
+
+
+def test_an_option_that_can_be_a_piece_of_a_secret_is_not_named() -> None:
+    address = (
+        "mongodb://h/?appName=my app&nonsense=1&tlsCertificateKeyFilePassword=pem&phrase=2&w=1"
+    )
+    loaded = load(None, {}, ["id=task", f"target.address={address}"])
+    options = [re.findall("know option (.*) and", one)[0] for one in loaded.warnings]
+    assert options == ["nonsense", "number 4"]

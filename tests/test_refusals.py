@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -88,13 +89,23 @@ def test_a_write_concern_that_the_target_cannot_give_is_refused_with_the_way_out
     assert result.line.endswith("remove w from target.address, or use w=majority")
 
 
-def test_what_the_driver_warns_of_is_a_warning_of_the_plan_and_no_other_line(
-    mongo: Any, table: str, migrate: Migrate
+@pytest.mark.parametrize("arguments", [["--dry-run"], []])
+def test_an_option_that_the_driver_does_not_know_is_named_once_with_its_key(
+    mongo: Any, table: str, migrate: Migrate, arguments: list[str]
 ) -> None:
-    migration = migrate(target=f"{mongo.uri.rstrip('/')}/?nonsense=1")
-    result = migration.run("--dry-run")
+    address = mongo.uri.rstrip("/")
+    migration = migrate(
+        target=f"{address}/?retryWrite=1&zlib=2", checkpoint__address=f"{address}/?retryWrite=1"
+    )
+    result = migration.run(*arguments)
     assert (result.status, result.stderr) == (0, "")
-    assert "Unknown option" in result.stdout
+    warned = re.findall("WARN .* shake: (.*) and ignores it", result.stdout)
+    assert warned == [
+        "target.address: the MongoDB driver does not know option retryWrite",
+        "target.address: the MongoDB driver does not know option zlib",
+        "checkpoint.address: the MongoDB driver does not know option retryWrite",
+    ]
+    assert "Unknown option" not in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,8 @@ def _check(
     with logging_to(None, config.log_level, False, redactor, reporter.print):
         for notice in loaded.notices:
             log.info("%s", notice)
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
         chosen = _chosen(options)
         try:
             check(

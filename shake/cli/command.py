@@ -20,6 +20,7 @@ from setproctitle import setproctitle
 
 from shake.cli import streams
 from shake.config import Loaded, Redactor, load
+from shake.config.check import UNKNOWN_OPTION
 from shake.config.secrets import MASK
 from shake.errors import RunError, ShakeError, UsageError
 from shake.process.entry import log_thread_error
@@ -106,8 +107,9 @@ def positive(text: str) -> int:
 
 
 def _log_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Log what a library warns of, such as an unknown option of target.address."""
-    log.warning("%s", one_line(str(message)))
+    """Log what a library warns of, but for unknown options, of which the configuration warns."""
+    if not str(message).startswith(UNKNOWN_OPTION):
+        log.warning("%s", one_line(str(message)))
 
 
 def exit_status(error: ShakeError) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote_plus, urlsplit
 
@@ -13,6 +13,9 @@ from shake.config.names import map_problem, name_problem
 from shake.config.secrets import IN_ADDRESS, MASK
 from shake.config.windows import overlap
 from shake.errors import UsageError
+
+#: How the driver begins its warning of an option, whose name it does not always give.
+UNKNOWN_OPTION = "Unknown option"
 
 _ONE_HOST = "behind mongodb+srv:// stands one host name and no port; DNS has the others"
 _NOT_ENCODED = (
@@ -152,6 +155,35 @@ def _check_checkpoint(config: Config) -> None:
             f"target.type = {config.target_type} cannot hold checkpoints: set checkpoint.address "
             "to a MongoDB, or checkpoint.type = file"
         )
+
+
+def unknown_options(config: Config) -> Iterator[str]:
+    """A line for each option of a checked connection string that the driver does not know.
+
+    What follows an option with a secret can be a piece of it that holds an ``&``: it is not named.
+    """
+    from pymongo import uri_parser  # see _check_connection
+
+    addresses = {
+        "target.address": config.target_address,
+        "checkpoint.address": config.checkpoint_address or "",
+    }
+    for key, address in addresses.items():
+        options = address.partition("?")[2] if re.match(r"mongodb(\+srv)?://", address) else ""
+        shown = True
+        for number, option in enumerate(re.split("[&;]", options), start=1):
+            with warnings.catch_warnings(record=True) as found:
+                warnings.simplefilter("always")
+                if "=" in option:
+                    # A single option would be cut at blanks.
+                    uri_parser.split_options(f"{option}&w=1", warn=True)
+            name = option.partition("=")[0] if shown else f"number {number}"
+            if any(str(one.message).startswith(UNKNOWN_OPTION) for one in found):
+                yield (
+                    f"{key}: the MongoDB driver does not know option {name} and ignores it: "
+                    "correct it, or remove it"
+                )
+            shown = shown and not IN_ADDRESS.search(option)
 
 
 def check_proxies(environment: Mapping[str, str]) -> None:

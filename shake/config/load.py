@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from shake.config.check import check, check_proxies
+from shake.config.check import check, check_proxies, unknown_options
 from shake.config.config import Config
 from shake.config.declared_keys import KEYS
 from shake.config.key_type import Setting, invisible
@@ -25,10 +25,14 @@ _VARIABLES = {"SHAKE_" + name.upper().replace(".", "_"): name for name in _KNOWN
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A checked configuration, lines for the log, and where the value of each given key stands."""
+    """A checked configuration, lines for the log, and where the value of each given key stands.
+
+    ``warnings`` are of what is ignored though it was meant to count.
+    """
 
     config: Config
     notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def effective_lines(self) -> Iterator[str]:
@@ -57,7 +61,7 @@ def load(path: str | None, environment: Mapping[str, str], settings: Sequence[st
     check(config)
     check_proxies(environment)
     origins = {name: setting.where for name, setting in chosen.items() if setting.text}
-    return Loaded(config, tuple(notices), origins)
+    return Loaded(config, tuple(notices), tuple(unknown_options(config)), origins)
 
 
 def _by_key(layer: Iterable[Setting], notices: list[str]) -> dict[str, Setting]:

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
@@ -71,6 +72,7 @@ def main(
     log.addHandler(ChannelHandler(channel))
     log.setLevel(logging.DEBUG if config.log_level == "debug" else logging.INFO)
     log.propagate = False
+    warnings.filterwarnings("ignore", module="pymongo")  # the supervisor has logged the same
     threading.excepthook = log_thread_error
     # A page is very many small objects and no cycle: looking for one at the usual rate costs a
     # fifth of a worker's time.
