@@ -96,16 +96,25 @@ class GapError(ShakeError):
 class SourceError(RunError):
     """DynamoDB gave an answer that no waiting cures (access denied, no such table, bad request).
 
-    ``advice`` is what the user can do, where that is known.
+    ``advice`` is what the user can do, where that is known. A caller that knows the table adds its
+    name with :meth:`of_table`.
     """
 
-    def __init__(self, operation: str, code: str, message: str, advice: str = "") -> None:
+    def __init__(
+        self, operation: str, code: str, message: str, advice: str = "", table: str = ""
+    ) -> None:
         self.operation = operation
         self.code = code
         self.message = message
+        self._advice = advice
         reason = ": ".join(filter(None, [code, message]))
-        text = f"{operation} was refused by the source: {reason}"
+        of_table = f"table {table}: " if table else ""
+        text = f"{of_table}{operation} was refused by the source: {reason}"
         super().__init__("; ".join(filter(None, [text, advice])))
+
+    def of_table(self, table: str) -> SourceError:
+        """The same error, naming the table."""
+        return SourceError(self.operation, self.code, self.message, self._advice, table)
 
 
 class ItemError(RunError):

@@ -98,7 +98,7 @@ def test_what_no_waiting_cures_at_the_source_stops_the_task(
         migration = migrate(source=source.url, **SMALL_PAGES)
         result = migration.run()
         assert result.status == 1
-        assert f"{code}: that is why" in result.line
+        assert f"table {table}: Scan was refused by the source: {code}: that is why" in result.line
         refusing = False
         assert migration.run().status == 0
     compare(dynamodb.client, mongo.client, table, f"{table}.{table}")

@@ -183,6 +183,8 @@ def test_a_right_that_is_missing_at_the_source_is_named(
         result = migration.run()
     assert result.status == 3
     assert words in result.line
+    of_table = "" if operation == "ListTables" else f"table {table}: "
+    assert result.line.startswith(f"{of_table}{operation} was refused by the source: ")
     assert table not in mongo.client.list_database_names()
 
 

@@ -119,7 +119,7 @@ def _agreed(
             return ask()
         except SourceError as error:
             if error.code != NOT_FOUND:
-                raise
+                raise error.of_table(name) from error
             return None
 
     def difference(found: T | None) -> str:

@@ -116,7 +116,7 @@ class Scanner(threading.Thread):
                 self._context.reads(self._lease.table, self._table.allowance.take)
                 try:
                     self._scan()
-                except ItemError as error:
+                except (ItemError, SourceError) as error:
                     raise error.of_table(self._table.plan.table) from error
                 except Stopped:
                     pass

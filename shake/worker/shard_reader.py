@@ -113,7 +113,7 @@ class Reader(threading.Thread):
                 return
             except SourceError as error:
                 if error.code not in (TRIMMED, NOT_FOUND):
-                    raise
+                    raise error.of_table(self._stream.name) from error
                 reason = f"{error.code}: {error.message}"
                 kind = "trimmed" if error.code == TRIMMED else "gone"
                 if not self._lease.start:  # the oldest record can be read, so the answer is false
