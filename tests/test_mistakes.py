@@ -248,6 +248,19 @@ def test_what_the_source_refuses_names_the_right_or_the_key(
 
 
 @pytest.mark.parametrize(
+    "code", ["InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException"]
+)
+def test_keys_that_are_refused_are_named_by_the_end_of_their_id(
+    table: str, migrate: Migrate, code: str
+) -> None:
+    with Faulty(otherwise=lambda request: error(code, "no")) as source:
+        key_id = "AKIAIOSFODNN7EXAMPLE"
+        result = migrate(source=source.url, source__access_key_id=key_id).run()
+    _one_line(result, [f"{code}: no (access key ID ***MPLE); "])
+    assert key_id not in result.line
+
+
+@pytest.mark.parametrize(
     ("code", "message", "words"),
     [
         ("AccessDenied", "not authorized", ["allow dynamodb:Scan in the IAM policy"]),

@@ -114,6 +114,8 @@ def judge(
         raise Transient("fault", reason, SET_CLOCK)
     if status >= 500 or code in _FAULTS:
         raise Transient("fault", f"HTTP {status} {code}: {message}")
+    if code in _BAD_SIGNATURE | INVALID_KEYS:
+        message = f"{message} ({credentials.name})".strip()
     code = code or f"HTTP {status}"
     raise SourceError(operation, code, message, advice(operation, code, message))
 

@@ -57,6 +57,12 @@ class Credentials(NamedTuple):
     def __repr__(self) -> str:
         return "Credentials(***)"
 
+    @property
+    def name(self) -> str:
+        """By what a user knows these keys: the end of their id, which is never shown whole."""
+        end = self.access_key[-4:] if len(self.access_key) > _SHORTEST_SECRET else ""
+        return f"access key ID ***{end}"
+
     def redact(self, text: str) -> str:
         """``text`` as one line without these credentials.
 
