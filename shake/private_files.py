@@ -48,8 +48,8 @@ def sync_folder(folder: Path, sync: Callable[[int], None] = os.fsync) -> None:
 
 
 def existing(folder: Path) -> Path:
-    """The folder itself, or its nearest ancestor that exists."""
-    while not folder.exists() and folder != folder.parent:
+    """The folder itself, or its nearest ancestor that exists, be it a link to nowhere."""
+    while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 
@@ -57,7 +57,14 @@ def existing(folder: Path) -> Path:
 def unwritable_ancestor(folder: Path) -> Path | None:
     """The nearest ancestor that exists, or the folder itself; None where it can be written to."""
     folder = existing(folder)
-    return None if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) else folder
+    allowed = os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+    return None if allowed and not _is_of_the_kernel(folder) else folder
+
+
+def _is_of_the_kernel(folder: Path) -> bool:
+    """Whether even root can create nothing in it, which its rights do not show."""
+    mounts = filter(os.path.ismount, ("/proc", "/sys"))
+    return folder.stat().st_dev in [os.stat(mount).st_dev for mount in mounts]
 
 
 def is_full(folder: Path) -> bool:

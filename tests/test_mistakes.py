@@ -330,6 +330,21 @@ def test_a_folder_that_takes_nothing_is_refused_with_its_name(
     _one_line(result, [os.fspath(place.parent)], statuses=(2, 3))
 
 
+@pytest.mark.parametrize("place", ["/proc/x", "link"])
+def test_a_plan_refuses_a_journal_whose_folder_cannot_be_made(
+    table: str, migrate: Migrate, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    folder = tmp_path / place  # which an absolute one replaces
+    migration = migrate(sync_mode="all", journal__path=folder)
+    found = [
+        migration.run("--dry-run", "--set", f"incr_sync_parallel={used}").status
+        for used in ("true", "false")
+    ]
+    assert found == [3, 0]
+    assert not (tmp_path / "nowhere").exists()
+
+
 def _one_line(result: Result, words: list[str], statuses: tuple[int, ...] = (3,)) -> None:
     assert result.status in statuses, result
     for word in words:
