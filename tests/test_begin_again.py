@@ -124,6 +124,31 @@ def test_a_copy_that_begins_again_with_other_settings_needs_no_change_from_befor
     assert found == STORED
 
 
+@pytest.mark.parametrize("at", range(5))
+def test_settings_given_by_mistake_can_be_set_back_while_nothing_is_stored(
+    followed: Followed, at: int
+) -> None:
+    followed.simulator.table(followed.name)
+    followed.put("a")
+    throttled = instead(error("ThrottlingException"))
+    followed.simulator.faults.rule(1.0, throttled, where=copies)
+    right = followed.task()
+    process = right.start()
+    until(lambda: any(map(copies, followed.simulator.journal)))
+    right.kill(process)
+    with Wire(*followed.mongo.client.address) as wire:
+        wrong = followed.task(target=wire.uri, convert___id="other")
+        checkpoint = f"{followed.name}-checkpoint.{followed.name}"
+        wire.stop_at("answer", "update", checkpoint, lambda: wrong.kill(wrong.running[-1]), skip=at)
+        assert wrong.run().status == -signal.SIGKILL
+    followed.simulator.faults.clear()
+    right = followed.task()
+    right.first = HASTY
+    result = right.run("--until-consistent")
+    assert result.status == 0, result
+    followed.compare()
+
+
 def test_a_copy_that_was_killed_before_it_read_anything_needs_no_change_from_before(
     followed: Followed,
 ) -> None:

@@ -128,7 +128,7 @@ class Planner:
         return record is not None or (plan.stream is not None and plan.stream.record is not None)
 
     def _with_stream(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
-        plan = self._plan(table, holds_items)
+        plan = self._plan(table, holds_items, stream)
         if stream is None:
             return plan
         plan = replace(plan, identity=plan.identity.used_by(self._target.user))
@@ -184,7 +184,15 @@ class Planner:
             )
         return plan
 
-    def _plan(self, table: Table, holds_items: bool) -> TablePlan:
+    def _lacks_positions(self, record: TableRecord, stream: Stream | None) -> bool:
+        """A copy has begun, and where its changes are read from is not saved, or of another copy.
+
+        Such as of one with other settings, which has ended before its record was saved.
+        """
+        began = record.phase is Phase.COPYING and stream is not None
+        return began and self._checkpoints.load_stream(record.table)[0] is None
+
+    def _plan(self, table: Table, holds_items: bool, stream: Stream | None) -> TablePlan:
         config = self._config
         record, saved = self._checkpoints.load(table.name)
         namespace = config.namespace(table.name)
@@ -198,7 +206,7 @@ class Planner:
                 settings=self._settings,
                 generation=new_generation(),
             )
-        elif changed := changed_settings(config, record):
+        elif (changed := changed_settings(config, record)) or self._lacks_positions(record, stream):
             copies = config.sync_mode != "incr" and self._target.staging(
                 namespace, table, record.copy_run, lambda line: None
             )
