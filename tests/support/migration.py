@@ -53,8 +53,9 @@ class Result:
 
     def figures(self, table: str) -> dict[str, str]:
         """The table's row of the closing summary: state, items, retries, throttles, units."""
-        lines = map(str.split, self.stdout.splitlines())
-        [row] = [cells for cells in lines if cells[:1] == [table] and len(cells) > 10]
+        lines = list(map(str.split, self.stdout.splitlines()))
+        [head] = [place for place, cells in enumerate(lines) if cells[:2] == ["table", "state"]]
+        [row] = [cells for cells in lines[head:] if cells[0] == table]
         names = ("state", "items", "retries", "throttles", "units")
         return dict(zip(names, [*row[1:3], *row[-3:]], strict=True))
 
