@@ -36,6 +36,8 @@ from tests.support.wait import until
 from tests.support.wire import Wire
 from tests.test_full_copy_trouble import failing
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--set=full.read.concurrency=3", "--set=qps.full.batch_num=9", "--set=log.level=warn")
 
 #: Run first by a check that saves at each tick, and starts processes for few items.

@@ -38,7 +38,10 @@ from tests.support.streams import Clock, Simulator
 from tests.support.wait import until
 from tests.support.wire import Wire
 
-pytestmark = pytest.mark.skipif(bool(why_no_mongod()), reason=f"no mongod: {why_no_mongod()}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_no_mongod()), reason=f"no mongod: {why_no_mongod()}"),
+]
 
 TABLE = Table("things", Keys(Attribute("pk", "S"), Attribute("sk", "N")))
 
@@ -365,7 +368,6 @@ HALTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("move", ["step down", "kill"])
 @pytest.mark.parametrize("command", list(HALTS))
 def test_a_command_that_a_fail_over_interrupts_is_carried_out(
@@ -395,7 +397,6 @@ def test_a_command_that_a_fail_over_interrupts_is_carried_out(
         assert set(followed.collection.index_information()) == {"_id_", "pk_1_sk_1", "pk_1"}
 
 
-@pytest.mark.slow
 def test_a_task_that_waits_for_a_majority_says_so_goes_on_and_stops_in_time(
     follow: Follow, tmp_path: Path
 ) -> None:
@@ -505,7 +506,6 @@ class Motion:
         self._thread.join()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SHAKE_FAILOVER_ROUNDS", "2"))))
 def test_a_set_in_motion_ends_equal(follow: Follow, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)

@@ -24,6 +24,8 @@ from tests.support.tables import connect
 from tests.support.wait import until
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 RESYNC = {"gap__policy": "resync"}
 DROPS = "copy again, then DROP what was copied before and take its name"
 

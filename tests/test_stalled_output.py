@@ -23,6 +23,8 @@ from tests.support.migration import ROOT, SMALL_PAGES, Migration, compare, fille
 from tests.support.status import slots_used, status
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 Migrate = Callable[..., Migration]
 
 

@@ -29,6 +29,8 @@ from tests.support.migration import Migration
 from tests.support.steering import control
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 ITEMS = 60
 FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
 
