@@ -18,6 +18,8 @@ from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 from tests.test_full_copy_trouble import failing
 
+pytestmark = pytest.mark.slow
+
 #: Attributes for the sake of which an item cannot be stored, and a part of the reason.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nul": ({"a\0b": {"S": "x"}}, "U+0000"),

@@ -14,6 +14,8 @@ from tests.support.copied import Copied, make_table
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 MODES = pytest.mark.parametrize("mode", ["objectid", "key"])
 DELETING = ("--repair", "--yes", "--delete-extra")
 

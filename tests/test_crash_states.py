@@ -11,6 +11,8 @@ from tests.support.crash import Copy, MakeCopy
 from tests.support.faulty import Faulty, Reply, Request, forward
 from tests.support.wire import Moment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("command", "save", "moment", "fate"),

@@ -22,9 +22,12 @@ from tests.support.migration import MANY_PAGES, Migration
 from tests.support.wait import until
 from tests.support.wire import Moment, Wire
 
-pytestmark = pytest.mark.skipif(
-    bool(why_no_other_machine()), reason=f"no host name for a process: {why_no_other_machine()}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(why_no_other_machine()), reason=f"no host name for a process: {why_no_other_machine()}"
+    ),
+]
 
 ITEMS = 300
 

@@ -357,6 +357,7 @@ def item(walk: Callable[[Path], Walk], dynamodb: Any, mongo: Any, orders: str, n
     return mongo.client[name][orders]
 
 
+@pytest.mark.slow
 def test_what_the_page_of_types_says_of_mongosh(item: Any, mongo: Any) -> None:
     lines = "".join(texts(DOCS / "types.md", "js")).splitlines()
     assert len(lines) > 15
@@ -367,6 +368,7 @@ def test_what_the_page_of_types_says_of_mongosh(item: Any, mongo: Any) -> None:
         assert str(found) == result, line
 
 
+@pytest.mark.slow
 def test_what_the_page_of_types_says_of_python(item: Any) -> None:
     text = "".join(texts(DOCS / "types.md", "pycon"))
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL

@@ -23,6 +23,8 @@ from shake.process.site import OneMachine
 from shake.run.lifecycle import _end_sites
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 FAR = Holder("far", boot="another", namespace="pid:[1]", pid=77, start=5)
 
 

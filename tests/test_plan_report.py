@@ -21,6 +21,8 @@ from tests.support.faulty import Faulty, Reply, Request, error, forward
 from tests.support.migration import ROOT, Migration, compare
 from tests.support.tables import create_table, put_items
 
+pytestmark = pytest.mark.slow
+
 Migrate = Callable[..., Migration]
 ITEMS = [{"pk": {"S": f"k{i}"}, "text": {"S": "x" * 400}, "n": {"N": str(i)}} for i in range(300)]
 PROVISIONED_120_GB = {

@@ -23,6 +23,8 @@ from tests.support.streams_faults import Call, instead
 from tests.support.tables import create_table, put_items
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 Migrate = Callable[..., Migration]
 
 

@@ -22,6 +22,8 @@ from tests.support.status import status
 from tests.support.streams_faults import calling
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 #: ``incr.margin`` here, and the longest time after which a record can be read.
 MARGIN = 1.5
 
@@ -154,7 +156,6 @@ def test_changes_from_now_on_all_arrive_also_after_the_source_s_clock_is_set_bac
     stopped(migration, process)
 
 
-@pytest.mark.slow
 def test_what_is_made_after_a_consistent_point_is_never_left_out_whatever_time_it_has(
     followed: Followed,
 ) -> None:
@@ -299,7 +300,6 @@ def test_changes_from_before_a_clock_was_set_back_are_all_applied_before_a_run_i
     followed.compare()
 
 
-@pytest.mark.slow
 def test_shards_that_were_quiet_for_long_are_read_quickly_while_ready_is_asked(
     followed: Followed,
 ) -> None:

@@ -17,6 +17,8 @@ from tests.support.migration import ROOT, Migration
 from tests.support.wait import until
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 MODES = pytest.mark.parametrize("mode", ["objectid", "key"])
 REPAIR = ("--repair", "--yes", "--delete-extra", "--after-cutover")
 Command = Literal["update", "insert", "delete"]
@@ -69,7 +71,6 @@ def repair(migration: Migration, wire: Wire) -> subprocess.Popen[bytes]:
 
 
 @MODES
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["update", "insert", "delete"])
 def test_what_a_dead_repair_has_sent_changes_nothing_however_late_it_lands(
     followed: Followed, mode: str, command: Command

@@ -38,6 +38,8 @@ from tests.support.steering import control, copy_held, scanned, shake, socket_of
 from tests.support.streams_faults import instead
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 STORES: list[dict[str, Any]] = [{}, {"checkpoint__type": "file"}]
 
 each_store = pytest.mark.parametrize("store", STORES, ids=["mongodb", "file"])

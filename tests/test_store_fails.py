@@ -16,6 +16,8 @@ from tests.support.migration import Migration
 from tests.support.tables import create_table, put_items
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 #: Errors that no waiting cures, and that pass.
 UNAUTHORIZED, MAX_TIME_EXPIRED = 13, 50
 

@@ -27,6 +27,8 @@ from tests.support.migration import ROOT, Migration, compare, filled
 from tests.support.tables import create_table, put_items
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Migration]
 
 
