@@ -176,6 +176,17 @@ def test_a_signal_loses_nothing_of_what_was_done(
     assert source.pages - before < 20  # of some 35, and those under way at the signal again
 
 
+def interrupt(copied: Copied, url: str) -> None:
+    """Begin a check, and stop it by Ctrl-C after 30 Scans."""
+    source = Interrupted(url, "Scan", 30)
+    with Faulty(otherwise=source) as server:
+        process = begin(copied, server.url, LAZY, "--workers=1")
+        until(source.reached.is_set)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        source.released.set()
+
+
 def test_another_configuration_begins_anew_and_says_so(
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
@@ -185,13 +196,7 @@ def test_another_configuration_begins_anew_and_says_so(
         (["--anew"], ""),
         ([], "goes on, after"),
     ):
-        source = Interrupted(dynamodb.url, "Scan", 30)
-        with Faulty(otherwise=source) as server:
-            process = begin(copied, server.url, LAZY, "--workers=1")
-            until(source.reached.is_set)
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
-            source.released.set()
+        interrupt(copied, dynamodb.url)
         assert check.main([*copied.arguments, *SMALL, *arguments]) == 1
         captured = capsys.readouterr()
         output = captured.out + captured.err
@@ -250,13 +255,7 @@ def test_what_a_repair_has_repaired_is_not_found_by_the_check_that_was_interrupt
     dynamodb: Any, mongo: Any, name: str, tmp_path: Path, capsys: Any
 ) -> None:
     copied = spoiled(dynamodb, mongo, name, tmp_path)
-    source = Interrupted(dynamodb.url, "Scan", 30)
-    with Faulty(otherwise=source) as server:
-        process = begin(copied, server.url, LAZY, "--workers=1")
-        until(source.reached.is_set)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        source.released.set()
+    interrupt(copied, dynamodb.url)
     checks = mongo.client[f"{name}-checkpoint"][f"{name}~data~check"]
     assert checks.count_documents({"_id": {"$regex": "^findings-"}})
     assert check.main([*copied.arguments, *SMALL, "--repair", "--yes", "--delete-extra"]) == 0

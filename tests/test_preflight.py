@@ -115,8 +115,8 @@ def test_a_copy_goes_on_only_as_it_was_begun(
     begun = f"the copy of table {table} was begun with"
     anew = (
         f"start over under this id: shake forget --conf FILE {table} removes its checkpoint "
-        f"(collection {table} of database {table}-checkpoint); then start with target.db.exist = "
-        "rename or drop where"
+        f"(collection {table} of database {table}-checkpoint); the next start copies it anew; set "
+        "target.db.exist = rename or drop where"
     )
     assert shown == [
         f"{begun} id.mode = objectid, now it is key: set it back, or copy under another id, or "

@@ -19,11 +19,11 @@ _TRIES, _PAUSE = 10, 1.0
 def retried(act: Callable[P, T]) -> Callable[P, T]:
     """Have ``act`` tried again where it raises StoreUnavailable, until the tries are used up.
 
-    A try can have happened that was not confirmed, so ``act`` must bear to be done twice.
+    A try can have happened that was not confirmed, so doing ``act`` twice must do no harm.
     """
 
     @wraps(act)
-    def insist(*args: P.args, **named: P.kwargs) -> T:
+    def call(*args: P.args, **named: P.kwargs) -> T:
         for _ in range(_TRIES - 1):
             try:
                 return act(*args, **named)
@@ -31,4 +31,4 @@ def retried(act: Callable[P, T]) -> Callable[P, T]:
                 time.sleep(_PAUSE)
         return act(*args, **named)
 
-    return insist
+    return call

@@ -132,10 +132,7 @@ def _check(
 
     findings = Findings(say, report)
     with logging_to(None, config.log_level, False, redactor, reporter.print):
-        for notice in loaded.notices:
-            log.info("%s", notice)
-        for warning in loaded.warnings:
-            log.warning("%s", warning)
+        command.log_notices(loaded)
         chosen = _chosen(options)
         try:
             check(

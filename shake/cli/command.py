@@ -106,6 +106,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def log_notices(loaded: Loaded) -> None:
+    """Log what is to be said of a configuration that can be used."""
+    for notice in loaded.notices:
+        log.info("%s", notice)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+
+
 def _log_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Log what a library warns of, but for unknown options, of which the configuration warns."""
     if not str(message).startswith(UNKNOWN_OPTION):

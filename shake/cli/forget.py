@@ -46,17 +46,9 @@ def _forget(config: Config, tables: list[str]) -> int:
                 streams.say(f"table {table}: it has no checkpoint ({place})")
                 continue
             streams.say(
-                f"table {table}: its checkpoint is removed ({place}): the next start "
-                + _begins_anew(config, table)
+                f"table {table}: its checkpoint is removed ({place}): {config.begins_anew(table)}"
             )
     return FORGOTTEN
-
-
-def _begins_anew(config: Config, table: str) -> str:
-    if config.sync_mode == "incr":
-        return f"follows it anew, {config.follows_anew}"
-    existing = f"where {config.namespace(table)} exists"
-    return f"copies it anew; set target.db.exist = rename or drop {existing}"
 
 
 def _change_summary(checkpoints: Checkpoints, table: str, lock: TaskLock) -> None:

@@ -150,10 +150,7 @@ def _spread(options: argparse.Namespace, config: Config, workers: int) -> _Sprea
 
 
 def _notices(loaded: Loaded) -> None:
-    for notice in loaded.notices:
-        log.info("%s", notice)
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
+    command.log_notices(loaded)
     if codec.NOTICE:
         log.warning("%s", codec.NOTICE)
 

@@ -110,14 +110,18 @@ class Config(DeclaredKeys):
 
     def start_over(self, table: str) -> str:
         """How a table is begun again under the same id, in words."""
-        if self.sync_mode == "incr":
-            then = f"the next start follows it anew, {self.follows_anew}"
-        else:
-            exists = f"where {self.namespace(table)} exists"
-            then = f"then start with target.db.exist = rename or drop {exists}"
         return (
             f"start over under this id: shake forget --conf FILE {table} removes its checkpoint "
-            f"({self.checkpoint_of(table)}); {then}"
+            f"({self.checkpoint_of(table)}); {self.begins_anew(table)}"
+        )
+
+    def begins_anew(self, table: str) -> str:
+        """What the next start does with a table whose checkpoint was removed, in words."""
+        if self.sync_mode == "incr":
+            return f"the next start follows it anew, {self.follows_anew}"
+        return (
+            "the next start copies it anew; set target.db.exist = rename or drop where "
+            f"{self.namespace(table)} exists"
         )
 
     @property

@@ -36,14 +36,14 @@ class Worker(SupervisedChild[WorkerSetup, ToWorker, FromWorker]):
         self.place = place
         self.slots = scanners * arena.SLOTS_PER_SCANNER + readers * arena.SLOTS_PER_READER
         self.arena = site.create_arena(self.slots)
-        self.readers = readers  # shards that it may read at once
-        self.shards: set[int] = set()  # leases of shards that it holds
-        self.streams: dict[int, bool] = {}  # streams that the process was sent: strict or not
-        self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds
-        self.busy: set[int] = set()  # slots that the target has not acknowledged
-        self.freed = 0  # slots freed so far
-        self.reports = 0  # messages about its progress so far
-        self.opened: set[int] = set()  # tables that the present process was sent
+        self.readers = readers  # shards that it may read at once.
+        self.shards: set[int] = set()  # leases of shards that it holds.
+        self.streams: dict[int, bool] = {}  # strict or not, of each that it was sent.
+        self.scanners: list[int | None] = [None] * scanners  # the lease that each scanner holds.
+        self.busy: set[int] = set()  # slots that the target has not acknowledged.
+        self.freed = 0  # slots freed so far.
+        self.reports = 0  # messages about its progress so far.
+        self.opened: set[int] = set()  # tables that the present process was sent.
         self._pool = pool
 
     @property
