@@ -380,7 +380,7 @@ def test_a_command_that_a_fail_over_interrupts_is_carried_out(
         migration = followed.task()
         process = migration.start()
         halted = {"timesEntered": entered + 1, "maxTimeMS": 60_000}
-        assert primary.ask("waitForFailPoint", point, retrier=60, **halted)
+        assert primary.ask("waitForFailPoint", point, timeout=60, **halted)
         if move == "kill":
             primary.kill()
             until(lambda: three.primary() is not primary)

@@ -53,14 +53,14 @@ class MongoServer(Server):
         return bool(self.ask("hello").get("isWritablePrimary"))
 
     def ask(
-        self, command: str, value: object = 1, *, patience: float = 5.0, **fields: object
+        self, command: str, value: object = 1, *, timeout: float = 5.0, **fields: object
     ) -> Mapping[str, Any]:
         """The answer to an admin command that needs no user; empty without one in time."""
         try:
-            socket.create_connection((HOST, self.port), patience).close()
+            socket.create_connection((HOST, self.port), timeout).close()
         except OSError:  # tried first: a client that was refused waits half a second
             return {}
-        limit = int(patience * 1000)
+        limit = int(timeout * 1000)
         client: MongoClient[dict[str, Any]] = MongoClient(
             self.uri, directConnection=True, serverSelectionTimeoutMS=limit, socketTimeoutMS=limit
         )

@@ -40,7 +40,7 @@ class Member(Mongod):
 
     def hello(self) -> dict[str, Any]:
         """What it says of itself; empty while it is down or hangs."""
-        return dict(self.ask("hello", retrier=1))
+        return dict(self.ask("hello", timeout=1))
 
 
 class ReplicaSet:
@@ -126,7 +126,7 @@ class ReplicaSet:
                 for number, (member, role) in enumerate(zip(self.members, self.roles, strict=True))
             ]
             configuration = {"_id": NAME, "members": configured, "settings": self.settings}
-            self.members[0].ask("replSetInitiate", configuration, retrier=30)
+            self.members[0].ask("replSetInitiate", configuration, timeout=30)
             self.settle()
             self._started = started.pop_all()
         return self
